@@ -159,7 +159,8 @@ def tiny_fusion(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder)
     import torch
 
     from retrieval.rerankers.cross_attention import CrossAttentionCard, save_model
-    from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+    from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+    from retrieval.rerankers.layers import CrossAttentionConfig
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

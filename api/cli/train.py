@@ -194,18 +194,36 @@ def reranker(
     start: Annotated[
         Path | None, option("--start", "FILE", "Model of an earlier run to go on from.")
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=2, help="Use only the first N photos of a split.")
+    ] = None,
     kind: Annotated[
-        str, typer.Option("--kind", help="Architecture: cross, concat, gated or bilinear.")
+        str,
+        typer.Option(
+            "--kind",
+            help="Architecture: cross, single-stream, concat, gated, bilinear or cosine.",
+        ),
     ] = "cross",
     width: Annotated[int, typer.Option("--width", min=1, help="Channels of every layer.")] = 256,
     heads: Annotated[int, typer.Option("--heads", min=1, help="Number of attention heads.")] = 4,
-    depth: Annotated[int, typer.Option("--depth", min=1, help="Cross-attention blocks.")] = 1,
-    feed_forward: Annotated[
-        int,
+    depth: Annotated[
+        int | None,
         typer.Option(
-            "--feed-forward", min=0, help="Hidden width of perceptrons, as a multiple of --width."
+            "--depth",
+            min=1,
+            help="Cross-attention blocks, or layers of the single stream. "
+            "(default: 1; single-stream: 2)",
         ),
-    ] = 0,
+    ] = None,
+    feed_forward: Annotated[
+        int | None,
+        typer.Option(
+            "--feed-forward",
+            min=0,
+            help="Hidden width of perceptrons, as a multiple of --width. "
+            "(default: 0; single-stream: 2)",
+        ),
+    ] = None,
     dropout: Annotated[
         float, typer.Option("--dropout", min=0, max=0.9, help="Dropout rate.")
     ] = 0.2,
@@ -225,6 +243,10 @@ def reranker(
     ] = 60,
     learning_rate: LearningRateOption = 5e-4,
     weight_decay: WeightDecayOption = 0.05,
+    listwise_weight: Annotated[
+        float,
+        typer.Option("--listwise-weight", min=0, help="Weight of the listwise ranking loss."),
+    ] = 1.0,
     matching_weight: Annotated[
         float,
         typer.Option(
@@ -234,6 +256,38 @@ def reranker(
     contrastive_weight: Annotated[
         float, typer.Option("--contrastive-weight", min=0, help="Weight of the contrastive loss.")
     ] = 0.0,
+    masked_word_weight: Annotated[
+        float,
+        typer.Option(
+            "--masked-word-weight",
+            min=0,
+            help="Weight of masked language modelling with the image as context.",
+        ),
+    ] = 0.0,
+    masked_share: Annotated[
+        float, typer.Option("--masked-share", help="Share of the words masked for it.")
+    ] = 0.15,
+    alignment_weight: Annotated[
+        float,
+        typer.Option(
+            "--alignment-weight",
+            min=0,
+            help="Weight of word-region alignment by optimal transport.",
+        ),
+    ] = 0.0,
+    sharing: Annotated[
+        str,
+        typer.Option(
+            "--sharing",
+            help="Parameter sharing of the tasks: hard (one trunk) or soft (tied trunks).",
+        ),
+    ] = "hard",
+    tie_weight: Annotated[
+        float,
+        typer.Option(
+            "--tie-weight", min=0, help="Weight of the squared distance of tied trunks (soft)."
+        ),
+    ] = 1e-3,
     variants: VariantsOption = 2,
     rerank_depth: Annotated[
         int, typer.Option("--rerank-depth", min=1, help="Candidates the model reranks by default.")
@@ -243,15 +297,17 @@ def reranker(
     resume: ResumeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a cross-attention reranker for an encoder.
+    """Train a reranker for an encoder: cross-attention, one stream, or simpler kinds.
 
     The first edition's model was trained with the defaults.
     """
     given = locals() | _inputs(dataset, cache, "tokens", languages)
     from api.cli import console
     from retrieval.encoders.registry import load_encoder
-    from retrieval.training.rerankers import RerankerTraining, train_reranker
+    from retrieval.training.rerankers import RerankerTraining, default_layers, train_reranker
 
+    layers = {name: given[name] for name in ("depth", "feed_forward") if given[name] is not None}
+    given |= default_layers(kind) | layers
     name = context.info_name or "reranker"
     given |= {"output": output or Path(name), "file_name": f"{name}.safetensors"}
     given |= {"captions": tuple(captions)}
@@ -402,6 +458,7 @@ def _reranker_line(epoch: "RerankerEpoch") -> str:
         f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, weight {epoch.weight}, "
         f"{percentages(epoch.recalls)}; alone {percentages(epoch.alone)} "
         f"({epoch.seconds:.0f} s)"
+        + "".join(f"; {name} {loss:.3f}" for name, loss in epoch.losses.items())
     )
 
 

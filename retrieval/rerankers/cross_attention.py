@@ -76,7 +76,8 @@ def load_model(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+    from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+    from retrieval.rerankers.layers import CrossAttentionConfig
 
     metadata = checked_metadata(path, FORMAT, _REMEDY)
     try:

@@ -4,175 +4,33 @@ Two streams as in LXMERT (Tan and Bansal 2019) and co-attention (Lu et al. 2019)
 layers for each side, then blocks in which the text attends to the image and the image to the text.
 Everything that depends on one side alone is computed once per text and once per image, not once per
 pair. Texts are packed, so padding costs nothing.
+
+The model of every other kind differs in the scorer alone: `SingleStreamScorer`, `PooledScorer`.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retrieval.errors import UsageError, require_at_least, require_share
+from retrieval.errors import UsageError
+from retrieval.rerankers.layers import (
+    Attention,
+    CrossAttentionConfig,
+    FeedForward,
+    Readout,
+    SelfAttentionLayer,
+    Stem,
+)
 from retrieval.rerankers.ood import MahalanobisTrust
+from retrieval.rerankers.pooled import PooledScorer
+from retrieval.rerankers.single_stream import SingleStreamScorer
 
 SUMMARY_QUERIES = 4
 SUMMARY_WIDTH = 512
-
-Kind = Literal["cross", "concat", "gated", "bilinear"]
-
-
-@dataclass(frozen=True)
-class CrossAttentionConfig:
-    """Hyperparameters of a cross-attention model.
-
-    image_width, text_width: channels of the input tokens. image_positions: length of the learned
-    position table, 0 for none. kind: how text and image interact; all but `cross` pool each side
-    first (`PooledScorer`). width, heads: channels and attention heads of every layer.
-    feed_forward: hidden width of perceptrons as a multiple of `width`, 0 for none. depth: number
-    of cross-attention blocks. text_layers, image_layers: self-attention layers before them.
-    co_attention: whether images also attend to texts, between the blocks. dropout: dropout rate.
-    """
-
-    image_width: int
-    text_width: int
-    image_positions: int = 0
-    kind: Kind = "cross"
-    width: int = 256
-    heads: int = 4
-    depth: int = 1
-    feed_forward: int = 2
-    text_layers: int = 1
-    image_layers: int = 1
-    co_attention: bool = True
-    dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "image_width", "text_width", "width", "heads", "depth")
-        require_at_least(self, 0, "image_positions", "feed_forward", "text_layers", "image_layers")
-        if self.width % self.heads:
-            raise UsageError(f"width ({self.width}) must be a multiple of heads ({self.heads}).")
-        require_share(self, "dropout")
-        if self.kind not in ("cross", "concat", "gated", "bilinear"):
-            raise UsageError(f"kind must be cross, concat, gated or bilinear, not {self.kind!r}.")
-
-
-def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Compute softmax(Q K^T / sqrt(d_k)), (..., q, k), of (..., q, d_k) and (..., k, d_k)."""
-    scores = query @ key.transpose(-1, -2) / math.sqrt(key.shape[-1])
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(-1)
-
-
-class Attention(nn.Module):
-    """Multi-head attention, softmax(Q K^T / sqrt(d_k)) V (Vaswani et al. 2017)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-        self.recorded: list[Tensor] | None = None
-
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend from (..., q, width) to (..., k, width) where the (..., k) bool mask is True."""
-        few_queries = x.ndim == context.ndim == 3 and self.heads * x.shape[-2] <= context.shape[-2]
-        if few_queries and self.recorded is None and not self.training and x.shape[0] == 1:
-            return self._attend_with_few(x, context, mask)
-        key, value = (self._split(part) for part in self.key_value(context).chunk(2, -1))
-        query = self._split(self.query(x)).expand(*key.shape[:-2], -1, -1)
-        bias = None if mask is None else mask[..., None, None, :]
-        if self.recorded is None:
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        else:
-            weights = attention_weights(query, key, bias).detach().requires_grad_()
-            self.recorded.append(weights)
-            mixed = weights @ value
-        return self.out(mixed.transpose(-2, -3).flatten(-2))  # type: ignore[no-any-return]
-
-    def _attend_with_few(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend with few queries, (1, q, width), to many tokens, (n, k, width).
-
-        q . (K y) = (K^T q) . y, so no keys and values are computed, which for the words of one text
-        and many images is most of the work. The softmax cancels the bias of the keys, a constant
-        for each query. One large product is several times faster here than many small ones.
-        """
-        width, depth = context.shape[-1], context.shape[-1] // self.heads
-        to_key, to_value = self.key_value.weight.view(2, self.heads, depth, width)
-        bias = self.key_value.bias[width:].view(self.heads, 1, depth)
-        folded = (self._split(self.query(x))[0] @ to_key).flatten(0, 1) / math.sqrt(depth)
-        count, queries = len(context), x.shape[1]
-        scores = (context.reshape(-1, width) @ folded.T).view(count, -1, len(folded))
-        if mask is not None:
-            scores = scores.masked_fill(~mask[..., None], -torch.inf)
-        mixed = scores.softmax(1).transpose(1, 2) @ context
-        by_head = mixed.view(count, self.heads, queries, width).transpose(0, 1).flatten(1, 2)
-        values = by_head @ to_value.transpose(1, 2) + bias
-        joined = values.view(self.heads, count, queries, depth).permute(1, 2, 0, 3).flatten(2)
-        return self.out(joined)  # type: ignore[no-any-return]
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(-2, -3)
-
-
-class FeedForward(nn.Module):
-    """Pre-norm two-layer perceptron with a residual."""
-
-    def __init__(self, config: CrossAttentionConfig) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(config.width)
-        self.up = nn.Linear(config.width, config.feed_forward * config.width)
-        self.down = nn.Linear(config.feed_forward * config.width, config.width)
-        self.dropout = config.dropout / 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform (..., width)."""
-        inner = self.down(F.gelu(self.up(self.norm(x))))
-        return x + F.dropout(inner, self.dropout, self.training)
-
-
-class SelfAttentionLayer(nn.Module):
-    """Pre-norm transformer layer over the tokens of one side."""
-
-    def __init__(self, config: CrossAttentionConfig) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(config.width)
-        self.attention = Attention(config.width, config.heads)
-        self.feed_forward = FeedForward(config) if config.feed_forward else nn.Identity()
-        self.dropout = config.dropout / 2
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Transform (n, t, width) under an (n, t) bool mask."""
-        normed = self.norm(x)
-        mixed = self.attention(normed, normed, mask)
-        mixed = x + F.dropout(mixed, self.dropout, self.training)
-        return self.feed_forward(mixed)  # type: ignore[no-any-return]
-
-
-class Stem(nn.Module):
-    """Layers of one side: projection to the model's width, positions, self-attention."""
-
-    def __init__(
-        self, config: CrossAttentionConfig, channels: int, layers: int, positions: int
-    ) -> None:
-        super().__init__()
-        self.dropout = config.dropout
-        self.norm = nn.LayerNorm(channels)
-        self.project = nn.Linear(channels, config.width)
-        self.positions = nn.Parameter(torch.zeros(positions, config.width)) if positions else None
-        self.layers = nn.ModuleList(SelfAttentionLayer(config) for _ in range(layers))
-
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Embed (n, t, channels) -> (n, t, width)."""
-        x = self.project(F.dropout(self.norm(tokens), self.dropout, self.training))
-        if self.positions is not None:
-            x = x + self.positions
-        for layer in self.layers:
-            x = layer(x, mask)
-        return x  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -259,6 +117,22 @@ class CrossBlock(nn.Module):
             images = self._update_images(new, images)
         return new, images, context
 
+    def fuse(
+        self, texts: Tensor, mask: Tensor, images: Tensor, image_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the block over n pairs, (n, t, width) with (n, u, width); the new states of both.
+
+        Where nothing but the attention output of the text is read out, it is added to the text.
+        """
+        x = texts if self.text_self is None else self.text_self(texts, mask)
+        context = self.to_image(self.text_norm(x), self.image_norm(images), image_mask)
+        x = self.feed_forward(x + F.dropout(context, self.dropout, self.training))
+        if self.to_text is not None:
+            mixed = self.to_text(self.own_norm(images), self.seen_norm(x), mask)
+            mixed = F.dropout(mixed, self.dropout, self.training)
+            images = self.image_feed_forward(images + mixed)
+        return x, images
+
     def _update_images(self, texts: Packed, images: Tensor) -> Tensor:
         assert self.to_text is not None
         if images.ndim == 3:
@@ -312,12 +186,20 @@ class CrossAttentionScorer(nn.Module):
         self.text_summary = Summary(config)
         self.image_summary = Summary(config)
         self.log_summary_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.pooled = _Readout(config.width, config) if config.feed_forward else None
+        self.pooled = Readout(config.width, config) if config.feed_forward else None
 
     @property
-    def text_to_image(self) -> list[Attention]:
+    def attentions(self) -> list[Attention]:
         """Return the attention of texts over images, one a block."""
         return [cast("CrossBlock", block).to_image for block in self.blocks]
+
+    def fuse(
+        self, texts: Tensor, mask: Tensor, images: Tensor, image_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the last states of n pairs: (n, t, width) of words, (n, u, width) of patches."""
+        for block in self.blocks:
+            texts, images = cast("CrossBlock", block).fuse(texts, mask, images, image_mask)
+        return texts, images
 
     def forward(
         self, texts: Tensor, mask: Tensor, images: Tensor, image_mask: Tensor | None
@@ -343,67 +225,6 @@ class CrossAttentionScorer(nn.Module):
             pooled = (sums * weights[:, None]).T @ packed.values
             logits = logits + self.pooled(pooled)
         return logits  # type: ignore[no-any-return]
-
-
-class PooledScorer(nn.Module):
-    """Baselines without cross-attention: each side is first pooled by attention to one vector.
-
-    concat: [t; v]. gated: g * tanh(W t) + (1 - g) * tanh(V v), g = sigmoid(G [t; v]) (Arevalo et
-    al. 2017). bilinear: (W t) * (V v), a bilinear form of low rank (Kim et al. 2017).
-    """
-
-    def __init__(self, config: CrossAttentionConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.kind = config.kind
-        self.text_score = nn.Linear(width, 1)
-        self.image_score = nn.Linear(width, 1)
-        self.text = nn.Linear(width, width)
-        self.image = nn.Linear(width, width)
-        self.gate = nn.Linear(2 * width, width) if config.kind == "gated" else None
-        self.readout = _Readout(2 * width if config.kind == "concat" else width, config)
-        nn.init.normal_(self.readout.out.weight, std=0.02)
-
-    def forward(
-        self, texts: Tensor, mask: Tensor, images: Tensor, image_mask: Tensor | None
-    ) -> Tensor:
-        """Compute the match logits of all pairs, (n, m)."""
-        text = _pool(texts, self.text_score(texts), mask)[None]
-        image = _pool(images, self.image_score(images), image_mask)[:, None]
-        pairs = (len(images), len(texts), -1)
-        if self.kind == "bilinear":
-            fused = self.text(text) * self.image(image)
-        elif self.gate is not None:
-            share = self.gate(torch.cat([text.expand(pairs), image.expand(pairs)], -1)).sigmoid()
-            fused = share * self.text(text).tanh() + (1 - share) * self.image(image).tanh()
-        else:
-            fused = torch.cat([self.text(text).expand(pairs), self.image(image).expand(pairs)], -1)
-        return self.readout(fused)  # type: ignore[no-any-return]
-
-
-class _Readout(nn.Module):
-    """Perceptron from a vector of a pair to a logit, initialised to zero."""
-
-    def __init__(self, channels: int, config: CrossAttentionConfig) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.hidden = nn.Linear(channels, config.width)
-        self.out = nn.Linear(config.width, 1)
-        self.dropout = config.dropout
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., channels) to (...)."""
-        hidden = F.dropout(F.gelu(self.hidden(self.norm(x))), self.dropout, self.training)
-        return self.out(hidden)[..., 0]  # type: ignore[no-any-return]
-
-
-def _pool(x: Tensor, score: Tensor, mask: Tensor | None) -> Tensor:
-    """Pool (n, t, c) to (n, c) by a softmax over the (n, t, 1) scores."""
-    if mask is not None:
-        score = score.masked_fill(~mask[..., None], -torch.inf)
-    return (score.softmax(1) * x).sum(1)
 
 
 _FILE_NAMES = {
@@ -439,9 +260,14 @@ class CrossAttentionModel(nn.Module):
             config, config.image_width, config.image_layers, config.image_positions
         )
         self.text_stem = Stem(config, config.text_width, config.text_layers, 0)
-        self.scorer: CrossAttentionScorer | PooledScorer = (
-            CrossAttentionScorer(config) if config.kind == "cross" else PooledScorer(config)
-        )
+        self.scorer: CrossAttentionScorer | SingleStreamScorer | PooledScorer
+        match config.kind:
+            case "cross":
+                self.scorer = CrossAttentionScorer(config)
+            case "single-stream":
+                self.scorer = SingleStreamScorer(config)
+            case _:
+                self.scorer = PooledScorer(config)
         self.text_trust = MahalanobisTrust(config.width)
         self.image_trust = MahalanobisTrust(config.width)
         self.register_state_dict_post_hook(_use_file_names)  # type: ignore[no-untyped-call]
@@ -468,6 +294,34 @@ class CrossAttentionModel(nn.Module):
         """
         return self.scorer(texts, text_mask, images, image_mask)  # type: ignore[no-any-return]
 
+    def fuse(
+        self, texts: Tensor, text_mask: Tensor, images: Tensor, image_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the last states of n embedded pairs, text i with image i.
+
+        Args:
+            texts: (n, t, width).
+            text_mask: (n, t) bool, at least one True a row.
+            images: (n, u, width).
+            image_mask: (n, u) bool; None: all tokens are present.
+
+        Returns:
+            Words that have seen the image, (n, t, width), and patches, (n, u, width), which have
+            seen the text but in a model of kind `cross` and depth 1.
+
+        Raises:
+            UsageError: the model pools both sides, so that their tokens never meet.
+        """
+        return self._joint_scorer("fuse tokens").fuse(texts, text_mask, images, image_mask)
+
+    def _joint_scorer(self, what: str) -> CrossAttentionScorer | SingleStreamScorer:
+        if isinstance(self.scorer, PooledScorer):
+            raise UsageError(
+                "Only a model of kind `cross` or `single-stream` has attention between text and "
+                f"image to {what} with."
+            )
+        return self.scorer
+
     def forward(
         self,
         text_tokens: Tensor,
@@ -490,16 +344,12 @@ class CrossAttentionModel(nn.Module):
         """Attribute the match of one pair to pairs of tokens, (t, u), not negative.
 
         Attention times the gradient of the logit with respect to it, where positive, averaged over
-        heads and summed over blocks (Chefer et al. 2021). text: (t, width), image: (u, width),
-        both embedded, without padding.
+        heads and summed over blocks (Chefer et al. 2021); of a single stream, that of words over
+        patches in every layer. text: (t, width), image: (u, width), both embedded, without padding.
 
-        Raises UsageError for a model that pools both sides, which has no cross-attention.
+        Raises UsageError for a model that pools both sides, which has no such attention.
         """
-        if not isinstance(self.scorer, CrossAttentionScorer):
-            raise UsageError(
-                "Only a model of kind `cross` has cross-attention to explain a match with."
-            )
-        layers = self.scorer.text_to_image
+        layers = self._joint_scorer("explain a match").attentions
         recorded: list[Tensor] = []
         mask = torch.ones(1, len(text), dtype=torch.bool, device=text.device)
         try:
@@ -512,7 +362,10 @@ class CrossAttentionModel(nn.Module):
             for layer in layers:
                 layer.recorded = None
         raised = [
-            (weights.detach() * gradient).clamp(min=0).mean(-3).flatten(0, -2)
+            (weights.detach() * gradient)
+            .clamp(min=0)
+            .mean(-3)
+            .flatten(0, -2)[: len(text), -len(image) :]
             for weights, gradient in zip(recorded, gradients, strict=True)
         ]
         return torch.stack(raised).sum(0)

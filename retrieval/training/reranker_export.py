@@ -17,13 +17,9 @@ from retrieval.encoders.runtimes.network_folder import write_networks
 from retrieval.encoders.runtimes.onnx_files import halved, require_export_packages, to_onnx
 from retrieval.errors import UsageError
 from retrieval.rerankers.cross_attention import load_model
-from retrieval.rerankers.cross_attention_model import (
-    CrossAttentionConfig,
-    CrossAttentionScorer,
-    CrossBlock,
-    attention_weights,
-)
+from retrieval.rerankers.cross_attention_model import CrossAttentionScorer, CrossBlock
 from retrieval.rerankers.cross_attention_networks import ONNX_FORMAT
+from retrieval.rerankers.layers import CrossAttentionConfig, attention_weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -1,4 +1,4 @@
-"""Train cross-attention rerankers by image-text matching with hard negatives.
+"""Train rerankers of all kinds by image-text matching with hard negatives.
 
 The encoder stays frozen. Each batch is made of groups of photos that the encoder confuses, so that
 every caption meets hard and random negatives at once; all pairs of the batch are scored. Other
@@ -8,32 +8,38 @@ captions of a photo are never negatives.
 import copy
 import hashlib
 import math
+import statistics
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval.encoders.base import Encoder, require_tokens
 from retrieval.errors import UsageError, require_at_least, require_share
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
-from retrieval.rerankers.cross_attention_model import (
-    CrossAttentionConfig,
-    CrossAttentionModel,
-    Kind,
-)
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import JOINT_KINDS, CrossAttentionConfig, Kind
 from retrieval.rerankers.ood import mean_state
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.feature_folder import Progress
-from retrieval.training.losses import contrastive_loss, matching_loss
 from retrieval.training.reranked import Reranked, best_weight
+from retrieval.training.reranker_tasks import Batch, Objectives, RerankerTasks
 from retrieval.training.state import TrainingConfig, TrainingState, training_run
-from retrieval.training.tokens import CaptionTokens, PhotoTokens, caption_tokens, photo_tokens
+from retrieval.training.tokens import (
+    CaptionTokens,
+    CaptionWords,
+    PhotoTokens,
+    caption_tokens,
+    caption_words,
+    photo_tokens,
+)
 from retrieval.training.validation import Recalls
 
 BEST_NAME = "best_epoch.safetensors"
@@ -43,20 +49,21 @@ CANDIDATES = 100
 """Candidates to rerank when the final model is measured."""
 EPOCH_CANDIDATES = 30
 """Candidates to rerank after each epoch, for one caption a photo and every second photo."""
+_TOTAL = "total"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RerankerTraining(TrainingConfig):
-    """Settings of a training run.
+class RerankerTraining(TrainingConfig, Objectives):
+    """Settings of a training run, with those of `TrainingConfig` and `Objectives`.
 
     kind, width, heads, depth, feed_forward, dropout: as in `CrossAttentionConfig`.
+    limit: use only the first photos of each split; None: all.
+    steps: steps an epoch; None: enough to draw each caption about once.
     batch_size: photos a step, of which all pairs are scored.
     group_size: photos of a batch that are hard negatives of each other; 1: random negatives only.
     neighbours: nearest photos, by the encoder, that hard negatives are drawn from.
-    matching_weight: weight of the matching loss over single pairs beside the listwise loss.
-    contrastive_weight: weight of a contrastive loss over the mean tokens of both sides.
-    word_dropout, position_dropout: share of text and image tokens masked while training.
     rerank_depth: candidates that the model reranks by default.
+    candidates: number of them that are reranked when the final model is measured.
     start: model of an earlier run to go on from.
     file_name: name of the model in `output`.
     """
@@ -72,42 +79,63 @@ class RerankerTraining(TrainingConfig):
     feed_forward: int = 0
     dropout: float = 0.2
     epochs: int = 6
+    limit: int | None = None
+    steps: int | None = None
     batch_size: int = 32
     group_size: int = 6
     neighbours: int = 60
     learning_rate: float = 5e-4
-    matching_weight: float = 0.2
-    contrastive_weight: float = 0.0
-    word_dropout: float = 0.1
-    position_dropout: float = 0.2
     variants: int = 2
     averaging: float = 0.998
     rerank_depth: int = 50
+    candidates: int = CANDIDATES
     start: Path | None = None
     file_name: str = "reranker.safetensors"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, 1, "group_size", "neighbours", "rerank_depth")
-        require_share(self, "word_dropout", "position_dropout", "averaging")
+        Objectives.__post_init__(self)
+        require_at_least(self, 1, "group_size", "neighbours", "rerank_depth", "candidates")
+        for name, least in (("limit", 2), ("steps", 1)):
+            if getattr(self, name) is not None:
+                require_at_least(self, least, name)
+        require_share(self, "averaging")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate must be greater than 0, not {self.learning_rate}.")
+        if (self.masked_word_weight or self.alignment_weight) and self.kind not in JOINT_KINDS:
+            raise UsageError(
+                f"kind {self.kind} pools each side before they meet: masked words and alignment "
+                f"need {' or '.join(JOINT_KINDS)}."
+            )
         self.shape(1, 1, 1)
 
     def shape(
         self, image_width: int, text_width: int, image_positions: int
     ) -> CrossAttentionConfig:
-        """Build the configuration of the model for tokens of some widths; checks it."""
-        own = vars(self)
+        """Build the configuration of the model for tokens of some widths; checks it.
+
+        A single stream has no layers of one side: its own are its layers of both.
+        """
+        own = dict(vars(self))
+        if self.kind == "single-stream":
+            own |= {"text_layers": 0, "image_layers": 0}
         shared = {f.name: own[f.name] for f in fields(CrossAttentionConfig) if f.name in own}
         return CrossAttentionConfig(image_width, text_width, image_positions, **shared)
+
+
+def default_layers(kind: str) -> dict[str, int]:
+    """Return the `depth` and `feed_forward` of a kind where nothing else is asked for."""
+    if kind == "single-stream":
+        return {"depth": 2, "feed_forward": 2}
+    return {"depth": 1, "feed_forward": 0}
 
 
 @dataclass(frozen=True)
 class RerankerEpoch:
     """Results of one epoch: mean loss, and reranked recalls of the averaged weights.
 
-    alone: recalls of the encoder on the same queries. weight: best weight of the match.
+    alone: recalls of the encoder on the same queries. weight: best weight of the match. losses:
+    mean loss of each objective, before it is weighted. training_seconds: those of the steps alone.
     """
 
     epoch: int
@@ -116,15 +144,18 @@ class RerankerEpoch:
     recalls: Recalls
     alone: Recalls
     best: bool
+    losses: dict[str, float] = field(default_factory=dict)
+    training_seconds: float = 0.0
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class RerankerResult:
-    """Path of the trained model, and its recalls on all of `val` at 100 candidates.
+    """Path of the trained model, and its recalls on all of `val`.
 
     alone: recalls of the encoder. averaged: whether the model is the mean of the best and the last
-    epoch.
+    epoch. text_to_image, image_to_text: the candidates that the recalls were measured with, of
+    every caption and of every photo.
     """
 
     model: Path
@@ -134,6 +165,8 @@ class RerankerResult:
     averaged: bool
     epochs: tuple[RerankerEpoch, ...]
     stopped_early: bool
+    text_to_image: Reranked = field(compare=False, repr=False)
+    image_to_text: Reranked = field(compare=False, repr=False)
 
 
 def train_reranker(
@@ -162,18 +195,21 @@ def train_reranker(
     with training_run(config):
         train = _Split(config, encoder, "train", on_progress)
         validation = _Split(config, encoder, "val", on_progress)
-        near = hard_negatives(train.photo_vectors, train.caption_vectors, train.first, config)
         torch.manual_seed(config.seed)
         state = _State(config, train)
 
         def run_epoch() -> RerankerEpoch:
-            loss = _train_epoch(config, train, near, state, on_progress)
-            trials = _rerank(state.averaged, validation, EPOCH_CANDIDATES, quick=True)
+            began = time.monotonic()
+            losses = _train_epoch(config, train, state, on_progress)
+            training_seconds = time.monotonic() - began
+            trials = _rerank(state.averaged.model, validation, EPOCH_CANDIDATES, quick=True)
             weight = best_weight(trials)
             recalls = _recalls(trials, weight)
             return RerankerEpoch(
                 epoch=len(state.epochs) + 1,
-                loss=loss,
+                loss=losses.pop(_TOTAL),
+                losses=losses,
+                training_seconds=training_seconds,
                 weight=weight,
                 recalls=recalls,
                 alone=_recalls(trials, 0.0),
@@ -181,7 +217,7 @@ def train_reranker(
             )
 
         def save_best(epoch: RerankerEpoch) -> None:
-            _save(config, encoder, state.averaged, epoch.weight, BEST_NAME)
+            _save(config, encoder, state.averaged.model, epoch.weight, BEST_NAME)
 
         state.run(run_epoch, save_best, on_epoch)
         return _finish(config, encoder, state, train, validation)
@@ -203,11 +239,11 @@ def _finish(
     best = load_model(config.output / BEST_NAME, config.device)[0]
     mean = copy.deepcopy(best)
     with torch.no_grad():
-        for value, last in zip(mean.parameters(), state.averaged.parameters(), strict=True):
+        for value, last in zip(mean.parameters(), state.averaged.model.parameters(), strict=True):
             value.copy_(value.lerp(last, 0.5).half())
     model = max(best, mean, key=lambda each: _best_recall(each, validation))
     _fit_trust(model, train, validation)
-    trials = _rerank(model, validation, CANDIDATES, quick=False)
+    trials = _rerank(model, validation, config.candidates, quick=False)
     weight = best_weight(trials)
     _save(config, encoder, model, weight, config.file_name)
     return RerankerResult(
@@ -218,6 +254,8 @@ def _finish(
         averaged=model is mean,
         epochs=tuple(state.epochs),
         stopped_early=len(state.epochs) < config.epochs,
+        text_to_image=trials[0],
+        image_to_text=trials[1],
     )
 
 
@@ -263,6 +301,7 @@ class _Split:
         self, config: RerankerTraining, encoder: Encoder, name: str, on_progress: Progress
     ) -> None:
         photos = read_captioned_photos(config.dataset, name, config.languages, config.captions)
+        photos = photos[: config.limit]
         captions = [text for photo in photos for text in photo.captions]
         self.captions: CaptionTokens = caption_tokens(
             captions, require_tokens(encoder), cache=config.cache, on_progress=on_progress
@@ -276,6 +315,9 @@ class _Split:
         )
         self.first = np.cumsum([0, *(len(photo.captions) for photo in photos)])
         self.photo_of = np.repeat(np.arange(len(photos)), np.diff(self.first))
+        self.words: CaptionWords | None = None
+        if config.masked_word_weight and name == "train":
+            self.words = caption_words(captions, require_tokens(encoder), self.captions.offsets)
         self.photo_vectors = np.asarray(self.photos.vectors, np.float32)
         self.caption_vectors = np.asarray(self.captions.vectors, np.float32)
 
@@ -309,11 +351,12 @@ def hard_negatives(
     return np.argsort(-affinity, axis=1, kind="stable")[:, :count]
 
 
-class _State(TrainingState[CrossAttentionModel, RerankerEpoch]):
+class _State(TrainingState[RerankerTasks, RerankerEpoch]):
     def __init__(self, config: RerankerTraining, data: _Split) -> None:
         _, _, positions, image_width = data.photos.values.shape
         shape = config.shape(image_width, data.captions.values.shape[1], positions)
-        learned = CrossAttentionModel(shape).to(config.device)
+        vocabulary = len(data.words.vocabulary) if data.words else 0
+        learned = RerankerTasks(shape, config, vocabulary).to(config.device)
         start = None
         if config.start is not None:
             start = _go_on_from(config.start, learned)
@@ -333,47 +376,88 @@ class _State(TrainingState[CrossAttentionModel, RerankerEpoch]):
         if start is not None:
             recipe += f" from {start[:16]}"
         super().__init__(config, learned, optimizer, recipe)
+        self.near = hard_negatives(data.photo_vectors, data.caption_vectors, data.first, config)
 
     def read_epoch(self, row: dict[str, Any]) -> RerankerEpoch:
         recalls = {name: Recalls.from_json(row[name]) for name in ("recalls", "alone")}
         return RerankerEpoch(**{**row, **recalls})
 
 
-def _go_on_from(path: Path, learned: CrossAttentionModel) -> str:
-    """Give a model the weights of a trained one, not its trust; returns their checksum."""
+def _go_on_from(path: Path, learned: RerankerTasks) -> str:
+    """Give tasks the weights of a trained model, not its trust; returns their checksum."""
     trained, _, digest = load_model(path)
-    if trained.config != learned.config:
+    if trained.config != learned.model.config:
         raise UsageError(
             f"{path} is a model of another shape ({trained.config}); this run would make "
-            f"{learned.config}, and cannot start from it."
+            f"{learned.model.config}, and cannot start from it."
         )
-    learned.load_state_dict(dict(trained.named_parameters()), strict=False)
+    learned.start_from(trained)
     return digest
 
 
-def _train_epoch(
+def seconds_per_step(
     config: RerankerTraining,
-    data: _Split,
-    near: NDArray[np.int64],
-    state: _State,
-    on_progress: Progress,
+    encoder: Encoder,
+    *,
+    steps: int = 12,
+    on_progress: Progress = lambda *_: None,
 ) -> float:
-    random = np.random.default_rng([config.seed, len(state.epochs)])
-    steps = max(1, len(data.photo_of) // config.batch_size)
-    learned = state.learned.train()
-    losses = 0.0
+    """Measure the median time of a training step of a run, which is not begun.
+
+    Args:
+        config: the settings; nothing is written to `output`.
+        encoder: the encoder whose tokens are read, made where the cache lacks them.
+        steps: number of steps that are measured, after two more.
+        on_progress: as of `train_reranker`.
+
+    Raises:
+        NotFoundError: as of `train_reranker`.
+        UsageError: as of `train_reranker`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        data = _Split(config, encoder, "train", on_progress)
+        state = _State(config, data)
+        seconds = []
+        began = time.monotonic()
+        for _ in _steps(config, data, state, steps + 2):
+            if config.device != "cpu":
+                torch.cuda.synchronize()
+            seconds.append(time.monotonic() - began)
+            began = time.monotonic()
+    return statistics.median(seconds[2:])
+
+
+def _train_epoch(
+    config: RerankerTraining, data: _Split, state: _State, on_progress: Progress
+) -> dict[str, float]:
+    """Train one epoch; returns the mean loss of each objective and their total."""
+    steps = config.steps or max(1, len(data.photo_of) // config.batch_size)
     stage = f"epoch {len(state.epochs) + 1}"
-    for step, photos in enumerate(draw_batches(near, steps, config, random), start=1):
+    sums: dict[str, float] = defaultdict(float)
+    for step, losses in enumerate(_steps(config, data, state, steps), start=1):
+        for name, loss in losses.items():
+            sums[name] += loss
+        on_progress(stage, step, steps)
+    return {name: total / steps for name, total in sums.items()}
+
+
+def _steps(
+    config: RerankerTraining, data: _Split, state: _State, steps: int
+) -> Iterator[dict[str, float]]:
+    """Take the steps of an epoch; yields the losses of each."""
+    random = np.random.default_rng([config.seed, len(state.epochs)])
+    learned = state.learned.train()
+    for photos in draw_batches(state.near, steps, config, random):
         counts = np.diff(data.first)[photos]
         captions = data.first[photos] + random.integers(0, counts)
         variants = random.integers(0, len(data.photos.values), len(photos))
         images = torch.from_numpy(data.photos.values[variants, photos]).to(config.device).float()
         texts, words = (part.to(config.device) for part in data.captions.batch(captions))
-        loss = _loss(config, learned, texts, words, images)
-        state.step(loss, steps)
-        losses += loss.item()
-        on_progress(stage, step, steps)
-    return losses / steps
+        ids = data.words.batch(captions).to(config.device) if data.words else None
+        losses = learned.losses(Batch(texts, words, images, ids))
+        total = learned.total(losses)
+        state.step(total, steps)
+        yield {_TOTAL: total.item(), **{name: loss.item() for name, loss in losses.items()}}
 
 
 def draw_batches(
@@ -397,36 +481,6 @@ def draw_batches(
                 if len(chosen) < size:
                     chosen.setdefault(photo)
         yield np.array(list(chosen))
-
-
-def _loss(
-    config: RerankerTraining,
-    model: CrossAttentionModel,
-    texts: Tensor,
-    words: Tensor,
-    images: Tensor,
-) -> Tensor:
-    """Compute the listwise, matching and contrastive losses; text i belongs to image i."""
-    kept_words = words & (torch.rand(words.shape, device=words.device) >= config.word_dropout)
-    kept_words[:, 0] = True
-    seen = torch.rand(images.shape[:2], device=images.device) >= config.position_dropout
-    seen[:, 0] = True
-    image_states = model.embed_images(images)
-    text_states = model.embed_texts(texts, kept_words)
-    logits = model.match(text_states, kept_words, image_states, seen)
-    loss = matching_loss(logits)
-    if config.matching_weight:
-        # One positive weighs as much as three negatives: with more, "no" is nearly always right.
-        loss = loss + config.matching_weight * F.binary_cross_entropy_with_logits(
-            logits,
-            torch.eye(len(logits), device=logits.device),
-            pos_weight=torch.tensor(len(logits) / 3, device=logits.device),
-        )
-    if config.contrastive_weight:
-        text = F.normalize(mean_state(text_states, kept_words), dim=1)
-        image = F.normalize(image_states.mean(1), dim=1)
-        loss = loss + config.contrastive_weight * contrastive_loss(image, text, 20.0)
-    return loss
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 Caches are named after the content of the data, the encoder's space and the augmentation.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from retrieval.encoders.base import Pixels, TokenEncoder
+from retrieval.errors import UsageError
 from retrieval.media import Modality
 from retrieval.training.augmentation import read_variant, variant_of
 from retrieval.training.captions import CaptionedPhoto, digest_of_photos, digest_of_texts
@@ -23,6 +26,8 @@ from retrieval.training.features import AUGMENTATION, pad
 
 PHOTO_BATCH = 32
 CAPTION_BATCH = 64
+_FEWEST_USES = 2
+"""A word that stands once in all captions is none to learn."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,58 @@ class CaptionTokens:
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Pad captions to the longest: (b, t, c) float32 and a (b, t) bool mask."""
         return pad(self.values, self.offsets, rows)
+
+
+@dataclass(frozen=True)
+class CaptionWords:
+    """The word at each token of n captions, for masked language modelling.
+
+    ids: (tokens of all captions,) int64, in the order of `CaptionTokens.values`: a row of the
+    vocabulary; -1 for special tokens and rare words. offsets: (n + 1,) int64, as there.
+    vocabulary: the words, or the pieces of words where the tokenizer splits them, in lower case.
+    """
+
+    ids: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    vocabulary: tuple[str, ...]
+
+    def batch(self, rows: NDArray[np.int64]) -> Tensor:
+        """Pad captions to the longest, as `CaptionTokens.batch` does: (b, t) int64, -1 for none."""
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        steps = np.arange(lengths.max())
+        is_word = steps < lengths[:, None]
+        places = np.where(is_word, starts[:, None] + steps, 0)
+        return torch.from_numpy(np.where(is_word, self.ids[places], -1))
+
+
+def caption_words(
+    captions: Sequence[str], encoder: TokenEncoder, offsets: NDArray[np.int64]
+) -> CaptionWords:
+    """Number the words of captions by the spans of their tokens.
+
+    Args:
+        captions: n texts.
+        encoder: tells where each token lies in its text.
+        offsets: (n + 1,) int64, where the tokens of each caption start.
+
+    Raises:
+        UsageError: no word occurs twice.
+    """
+    words: list[str] = []
+    for caption, length in zip(captions, np.diff(offsets).tolist(), strict=True):
+        spans = encoder.token_spans(caption)[:length]
+        spans += [(0, 0)] * (length - len(spans))
+        words += [caption[start:end].lower() for start, end in spans]
+    counts = Counter(words)
+    vocabulary = tuple(
+        sorted(word for word, uses in counts.items() if word and uses >= _FEWEST_USES)
+    )
+    if not vocabulary:
+        raise UsageError("No word of the captions occurs twice, so no hidden one can be learned.")
+    number = {word: row for row, word in enumerate(vocabulary)}
+    ids = np.array([number.get(word, -1) for word in words], np.int64)
+    return CaptionWords(ids, offsets, vocabulary)
 
 
 def photo_tokens(

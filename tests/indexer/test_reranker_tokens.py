@@ -18,7 +18,8 @@ from retrieval.rerankers.cross_attention import (
     CrossAttentionReranker,
     save_model,
 )
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import CrossAttentionConfig
 from retrieval.rerankers.token_cache import TokenCacheSettings
 from retrieval.search.rerank import rerank, text_scorer
 

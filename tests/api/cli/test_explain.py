@@ -18,7 +18,8 @@ from retrieval.encoders.registry import load_encoder
 from retrieval.library import create_library, open_library
 from retrieval.recognition.base import Recognized, Segment, Task
 from retrieval.rerankers import cross_attention as reranker
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import CrossAttentionConfig
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,8 @@ from api import cli
 from retrieval.errors import UsageError
 from retrieval.library import open_library
 from retrieval.rerankers import cross_attention as reranker
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import CrossAttentionConfig
 from retrieval.rerankers.token_cache import TokenCacheSettings
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,8 @@ from api.cli.train import train
 from retrieval.encoders.heads import ImageHead, TextHead, load_heads, save_heads
 from retrieval.errors import UsageError
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import CrossAttentionConfig
 from retrieval.rerankers.registry import load_reranker
 
 

@@ -30,7 +30,8 @@ from retrieval.rerankers.cross_attention import (
     save_model,
     shipped_model,
 )
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import KINDS, CrossAttentionConfig
 from retrieval.rerankers.registry import load_reranker
 
 KEPT = Path(__file__).parents[2] / "fixtures" / "fusion_checkpoint.safetensors"
@@ -362,3 +363,31 @@ def test_the_shipped_model_serves_its_own_space_only(
         loaded = load_reranker(name, starter, "cpu")
         assert isinstance(loaded, CrossAttentionReranker)
         assert loaded.name == "fusion"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_file_says_its_kind(kind, card, tiny_encoder, tmp_path):
+    config = CrossAttentionConfig(64, 32, image_positions=16, kind=kind, width=16, heads=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_model(tmp_path / "model", CrossAttentionModel(config).eval(), card)
+    assert load_model(tmp_path / "model")[0].config == config
+    reranker = load_reranker(f"cross-attention:{tmp_path / 'model'}", tiny_encoder, "cpu")
+    images = reranker.image_tokens(np.stack([reranker.preprocess(image) for image in IMAGES]))
+    texts = reranker.text_tokens(TEXTS)
+    scores = reranker.match(texts, images)
+    assert scores.shape == (4, 3)
+    assert scores.std() > 0
+    one = Tokens(images.values[2:], images.mask[2:])
+    alone = reranker.match(reranker.text_tokens(TEXTS[1:2]), one)
+    np.testing.assert_allclose(alone, scores[1:2, 2:], atol=1e-5)
+
+
+def test_a_weight_file_of_an_unknown_kind_is_refused(copy):
+    def change(header):
+        config = json.loads(header["__metadata__"]["config"])
+        header["__metadata__"]["config"] = json.dumps(config | {"kind": "sum"})
+
+    rewrite_header(copy, change)
+    with pytest.raises(EncoderUnavailableError, match=r"another architecture.*'sum'"):
+        load_model(copy)

@@ -9,16 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import UsageError
-from retrieval.rerankers.cross_attention_model import (
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel, Packed
+from retrieval.rerankers.layers import (
+    JOINT_KINDS,
+    KINDS,
     Attention,
     CrossAttentionConfig,
-    CrossAttentionModel,
-    Packed,
     attention_weights,
 )
 
 IMAGE_WIDTH, TEXT_WIDTH, POSITIONS = 6, 5, 4
-KINDS = ("cross", "concat", "gated", "bilinear")
+JOINT = ("cross", "single-stream")
 
 
 def build(seed: int = 0, **settings: object) -> CrossAttentionModel:
@@ -160,9 +161,33 @@ class Reference:
         elif self.config.kind == "gated":
             share = 1 / (1 + np.exp(-self.linear("fusion.gate", np.concatenate([t, v]))))
             fused = share * np.tanh(left) + (1 - share) * np.tanh(right)
+        elif self.config.kind == "cosine":
+            scale = math.exp(self.weights["fusion.log_scale"])
+            return scale * unit(left) @ unit(right) + self.weights["fusion.bias"]
         else:
             fused = np.concatenate([left, right])
         return self.readout("fusion.readout", fused)
+
+    def single_stream(self, text, image, places):
+        h = self.joined(text, image, places)[: len(text)]
+        weights = softmax(self.linear("fusion.word_score", h)[:, 0])
+        return self.readout("fusion.readout", weights @ h)
+
+    def joined(self, text, image, places):
+        """The last states of the words, then of the patches, one layer after the other."""
+        width = self.config.width
+        waves = np.empty((len(text), width))
+        for row, place in enumerate(places):
+            for k in range(0, width, 2):
+                angle = place / 10_000 ** (k / width)
+                waves[row, k : k + 2] = math.sin(angle), math.cos(angle)
+        words, patches = self.weights["fusion.modalities"]
+        x = np.concatenate(
+            [text + self.weights["fusion.position_scale"] * waves + words, image + patches]
+        )
+        for layer in range(self.config.depth):
+            x = self.self_attention(f"fusion.layers.{layer}", x)
+        return x
 
     def __call__(self, text_tokens, text_mask, image_tokens, image_mask):
         logits = np.empty((len(image_tokens), len(text_tokens)))
@@ -179,8 +204,12 @@ class Reference:
                 self.config.image_layers,
                 self.weights["image_stem.positions"][seen],
             )
-            match = self.cross if self.config.kind == "cross" else self.pooled
-            logits[row, column] = match(text, image)
+            if self.config.kind == "single-stream":
+                [places] = np.nonzero(text_mask[column].numpy())
+                logits[row, column] = self.single_stream(text, image, places)
+            else:
+                match = self.cross if self.config.kind == "cross" else self.pooled
+                logits[row, column] = match(text, image)
         return logits
 
 
@@ -216,20 +245,22 @@ def test_cross_fusion_is_its_formula(depth, co_attention, feed_forward, heads):
     np.testing.assert_allclose(scores(model.float(), *single), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("feed_forward", [0, 2])
+def test_the_single_stream_is_its_formula(depth, feed_forward):
+    model = build(kind="single-stream", depth=depth, feed_forward=feed_forward)
+    batch = draw(texts=3, words=5, images=2)
+    expected = Reference(model)(*batch)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(scores(model, *batch), expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("layers", [(0, 0), (2, 0), (0, 2)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_its_formula(kind, layers):
     model = build(kind=kind, text_layers=layers[0], image_layers=layers[1])
     batch = draw(texts=3, words=4, images=3, seed=1)
     np.testing.assert_allclose(scores(model, *batch), Reference(model)(*batch), atol=1e-9)
-
-
-def test_attention_weights_are_a_softmax_over_what_may_be_seen():
-    query, key = torch.randn(2, 3, 4), torch.randn(2, 5, 4)
-    mask = torch.tensor([True, True, False, True, False])
-    weights = attention_weights(query, key, mask)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3))
-    assert (weights[..., ~mask] == 0).all()
 
 
 def test_packed_texts_are_unpacked_where_they_were():
@@ -244,7 +275,7 @@ def test_packed_texts_are_unpacked_where_they_were():
 MODELS = {
     (kind, depth): build(kind=kind, depth=depth)
     for kind in KINDS
-    for depth in ((1, 2) if kind == "cross" else (1,))
+    for depth in ((1, 2) if kind in JOINT else (1,))
 }
 models = pytest.mark.parametrize(
     "model", MODELS.values(), ids=["-".join(map(str, k)) for k in MODELS]
@@ -352,30 +383,6 @@ def test_every_weight_is_learned(model):
     assert not [name for name in unused if not name.endswith(shifts)]
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"image_width": 0},
-        {"text_width": 0},
-        {"image_positions": -1},
-        {"width": 0},
-        {"heads": 0},
-        {"depth": 0},
-        {"feed_forward": -1},
-        {"text_layers": -1},
-        {"image_layers": -1},
-        {"kind": "sum"},
-        {"width": 10, "heads": 4},
-        {"dropout": -0.1},
-        {"dropout": 1.0},
-        {"dropout": math.nan},
-    ],
-)
-def test_shapes_that_cannot_be_meant_are_refused(setting):
-    with pytest.raises(UsageError, match=next(iter(setting))):
-        CrossAttentionConfig(**{"image_width": 4, "text_width": 4, **setting})
-
-
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("co_attention", [True, False])
 def test_attribution_is_attention_times_gradient(depth, co_attention):
@@ -420,13 +427,14 @@ def difference_quotients(model, text, image):
     return raised.mean(0)
 
 
+@pytest.mark.parametrize("kind", JOINT)
 @pytest.mark.parametrize("co_attention", [True, False])
-def test_recording_changes_no_score(co_attention):
-    model = build(depth=3, co_attention=co_attention)
+def test_recording_changes_no_score(kind, co_attention):
+    model = build(kind=kind, depth=3, co_attention=co_attention)
     batch = draw(3, 4, 2)
     plain = scores(model, *batch)
     recorded = []
-    for look in model.scorer.text_to_image:
+    for look in model.scorer.attentions:
         look.recorded = recorded
     with torch.no_grad():
         np.testing.assert_allclose(model(*batch), plain, atol=1e-9)
@@ -448,21 +456,85 @@ def test_attribution_leaves_nothing_behind(fails):
             model.attribution(text, image[:, :-1])
     else:
         model.attribution(text, image)
-    assert [look.recorded for look in model.scorer.text_to_image] == [None, None]
+    assert [look.recorded for look in model.scorer.attentions] == [None, None]
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_attribution_of_a_single_stream_is_that_of_its_words_over_the_patches(depth):
+    model = build(kind="single-stream", depth=depth).requires_grad_(False)
+    text, image = torch.randn(3, 8).double(), torch.randn(4, 8).double()
+    raised = model.attribution(text, image)
+    assert raised.shape == (3, 4)
+    assert (raised >= 0).all()
+    assert (raised.sum(1) > 0).any()
+    if depth == 1:
+        np.testing.assert_allclose(raised, slopes_of_single_stream(model, text, image), atol=1e-5)
+
+
+def slopes_of_single_stream(model, text, image):
+    """Attention times the slope of the logit along it, by moving each weight a little."""
+    layer = model.scorer.layers[0]
+    attention: Attention = layer.attention
+    everything = torch.ones(1, len(text), dtype=torch.bool)
+    x, _ = model.scorer._join(text[None], everything, image[None], None)
+    seen = layer.norm(x)[0]
+    key, value = (attention._split(part) for part in attention.key_value(seen).chunk(2, -1))
+    weights = attention_weights(attention._split(attention.query(seen[: len(text)])), key)
+
+    def logit(changed):
+        attention.forward = lambda *_: attention.out((changed @ value).transpose(0, 1).flatten(1))[
+            None
+        ]
+        try:
+            return float(model.match(text[None], everything, image[None]))
+        finally:
+            del attention.forward
+
+    raised = np.zeros((len(weights), len(text), len(image)))
+    for place in np.ndindex(*raised.shape):
+        step = torch.zeros_like(weights)
+        at = (*place[:2], len(text) + place[2])
+        step[at] = 1e-5
+        slope = (logit(weights + step) - logit(weights - step)) / 2e-5
+        raised[place] = max(0.0, float(weights[at]) * slope)
+    return raised.mean(0)
+
+
+POOLED = [kind for kind in KINDS if kind not in JOINT_KINDS]
+
+
+@pytest.mark.parametrize("kind", POOLED)
 def test_pooled_models_cannot_say_where_they_looked(kind):
-    with pytest.raises(UsageError, match="cross"):
-        build(kind=kind).attribution(torch.zeros(2, 8).double(), torch.zeros(4, 8).double())
+    text, image = torch.zeros(2, 8).double(), torch.zeros(4, 8).double()
+    with pytest.raises(UsageError, match="`cross` or `single-stream`"):
+        build(kind=kind).attribution(text, image)
+    with pytest.raises(UsageError, match="`cross` or `single-stream`"):
+        build(kind=kind).fuse(text[None], torch.ones(1, 2, dtype=torch.bool), image[None])
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_few_queries_see_the_same_without_keys_and_values(masked: bool) -> None:
-    torch.manual_seed(0)
-    attention = Attention(width=12, heads=3).double()
-    queries, seen = torch.randn(1, 4, 12).double(), torch.randn(5, 20, 12).double()
-    mask = torch.rand(5, 20) < 0.7 if masked else None
-    with_keys = attention.train()(queries, seen, mask)
-    torch.testing.assert_close(attention.eval()(queries, seen, mask), with_keys)
+def test_fused_tokens_are_those_that_are_read_out():
+    for depth in (1, 2, 3):
+        model = build(depth=depth, feed_forward=depth - 1)
+        texts, mask, images, image_mask = draw(2, 4, 2)
+        with torch.no_grad():
+            text, image = model.embed_texts(texts, mask), model.embed_images(images, image_mask)
+            words, patches = model.fuse(text, mask, image, image_mask)
+            for pair in range(2):
+                packed = Packed(text[pair : pair + 1][mask[pair : pair + 1]][None], mask[[pair]])
+                seen = image[[pair]]
+                for block in model.scorer.blocks:
+                    before = packed
+                    packed, seen, context = block(packed, seen, image_mask[[pair]])
+                own = before.values + context if depth == 1 else packed.values
+                np.testing.assert_allclose(words[pair][mask[pair]], own[0], atol=1e-9)
+                np.testing.assert_allclose(patches[pair], seen.reshape(POSITIONS, -1), atol=1e-9)
+
+
+def test_fused_tokens_of_a_single_stream_are_its_last_states():
+    model = build(kind="single-stream", depth=2)
+    text, image = torch.randn(1, 3, 8).double(), torch.randn(1, 4, 8).double()
+    with torch.no_grad():
+        words, patches = model.fuse(text, torch.ones(1, 3, dtype=torch.bool), image)
+    expected = Reference(model).joined(text[0].numpy(), image[0].numpy(), range(3))
+    np.testing.assert_allclose(torch.cat([words, patches], 1)[0], expected, atol=1e-9)

@@ -8,8 +8,9 @@ import torch
 
 from retrieval.encoders.base import Tokens
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
 from retrieval.rerankers.cross_attention_networks import TorchNetwork, load_networks
+from retrieval.rerankers.layers import CrossAttentionConfig
 from retrieval.training.reranker_export import export_reranker
 
 CONFIG = CrossAttentionConfig(24, 12, image_positions=9, width=16, heads=2, feed_forward=0)

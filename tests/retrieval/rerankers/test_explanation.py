@@ -10,8 +10,9 @@ from retrieval.rerankers.cross_attention import (
     CrossAttentionReranker,
     save_model,
 )
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
 from retrieval.rerankers.explanation import explain
+from retrieval.rerankers.layers import CrossAttentionConfig
 from retrieval.training.reranker_export import export_reranker
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))

@@ -8,7 +8,8 @@ import pytest
 from retrieval.encoders.runtimes.network_folder import CARD_NAME
 from retrieval.errors import UsageError
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import CrossAttentionConfig
 from retrieval.training.reranker_export import export_reranker
 
 CONFIG = CrossAttentionConfig(24, 12, image_positions=9, width=16, heads=2, feed_forward=0)

@@ -14,7 +14,8 @@ from retrieval.encoders.base import Encoder, Inputs, Pixels, Space, Tokens, Vect
 from retrieval.errors import UsageError
 from retrieval.media import Modality
 from retrieval.rerankers.cross_attention import CrossAttentionReranker, load_model
-from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+from retrieval.rerankers.layers import JOINT_KINDS, KINDS, CrossAttentionConfig
 from retrieval.training import rerankers as training
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.rerankers import (
@@ -24,6 +25,7 @@ from retrieval.training.rerankers import (
     RerankerTraining,
     draw_batches,
     hard_negatives,
+    seconds_per_step,
     train_reranker,
 )
 from retrieval.training.validation import Recalls
@@ -40,7 +42,7 @@ def same_files(one: Path, other: Path) -> bool:
 
 
 def without_time(epochs: Sequence[RerankerEpoch]) -> list[RerankerEpoch]:
-    return [dataclasses.replace(epoch, seconds=0) for epoch in epochs]
+    return [dataclasses.replace(epoch, seconds=0, training_seconds=0) for epoch in epochs]
 
 
 def stop_after(epoch: int) -> Callable[[RerankerEpoch], None]:
@@ -73,14 +75,79 @@ def test_epochs_lower_the_loss_and_make_a_usable_model(
     assert np.isfinite(scores).all()
 
 
-@pytest.mark.parametrize("kind", ["concat", "gated", "bilinear"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "cross"])
 def test_the_other_kinds_are_trained_as_well(
     kind: str, config: RerankerTraining, tiny_encoder: Encoder
 ) -> None:
-    settings = {"kind": kind, "epochs": 1, "contrastive_weight": 0.5, "depth": 2}
+    settings = {"kind": kind, "epochs": 1, "contrastive_weight": 0.5, "depth": 2, "candidates": 3}
     result = train_reranker(dataclasses.replace(config, **settings), tiny_encoder)
-    assert load_model(result.model)[0].config.kind == kind
+    trained = load_model(result.model)[0].config
+    assert trained.kind == kind
+    assert trained.text_layers == trained.image_layers == (kind != "single-stream")
     assert math.isfinite(result.epochs[0].loss)
+    assert result.text_to_image.match.shape == (8, 3)
+    assert result.image_to_text.match.shape == (4, 3)
+    assert result.recalls.text_to_image == result.text_to_image.recalls(result.match_weight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharing", ["hard", "soft"])
+@pytest.mark.parametrize("kind", JOINT_KINDS)
+def test_all_objectives_are_trained_together(
+    kind: str, sharing: str, config: RerankerTraining, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    settings = {
+        "kind": kind,
+        "sharing": sharing,
+        "epochs": 2,
+        "learning_rate": 3e-3,
+        "contrastive_weight": 0.1,
+        "masked_word_weight": 0.5,
+        "alignment_weight": 0.1,
+        "masked_share": 0.5,
+    }
+    config = dataclasses.replace(config, **settings)
+    result = train_reranker(config, tiny_encoder)
+    names = {"listwise", "matching", "contrastive", "masked_word", "alignment"}
+    for epoch in result.epochs:
+        assert epoch.losses.keys() == names | ({"tie"} if sharing == "soft" else set())
+        weighted = sum(getattr(config, f"{name}_weight") * x for name, x in epoch.losses.items())
+        assert epoch.loss == pytest.approx(weighted, rel=1e-5)
+    # No head and no further trunk is part of the model.
+    model = load_model(result.model)[0]
+    shape = CrossAttentionModel(model.config)
+    assert load_file(result.model).keys() == shape.state_dict().keys()
+    resumed = dataclasses.replace(config, resume=True)
+    assert train_reranker(resumed, tiny_encoder).epochs == result.epochs
+    started = dataclasses.replace(config, output=tmp_path / "again", start=result.model, epochs=1)
+    assert math.isfinite(train_reranker(started, tiny_encoder).epochs[0].loss)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in JOINT_KINDS])
+@pytest.mark.parametrize("objective", ["masked_word_weight", "alignment_weight"])
+def test_pooled_kinds_have_no_words_that_saw_the_image(
+    kind: str, objective: str, config: RerankerTraining
+) -> None:
+    with pytest.raises(UsageError, match=f"kind {kind} pools each side"):
+        dataclasses.replace(config, kind=kind, **{objective: 0.5})
+
+
+def test_a_run_is_limited_to_the_first_photos_and_to_steps(
+    config: RerankerTraining, tiny_encoder: Encoder
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+    few = dataclasses.replace(config, limit=3, steps=2, epochs=2, neighbours=2)
+    result = train_reranker(few, tiny_encoder, on_progress=lambda *each: seen.append(each))
+    assert [each for each in seen if each[0] == "epoch 2"] == [("epoch 2", 1, 2), ("epoch 2", 2, 2)]
+    assert result.image_to_text.match.shape == (3, 6)
+    assert all(0 < epoch.training_seconds < epoch.seconds for epoch in result.epochs)
+
+
+def test_steps_are_timed_without_a_run(config: RerankerTraining, tiny_encoder: Encoder) -> None:
+    state = torch.random.get_rng_state()
+    assert 0 < seconds_per_step(config, tiny_encoder, steps=3) < 60
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not config.output.exists()
 
 
 def test_the_same_seed_gives_the_same_model(
@@ -297,7 +364,18 @@ def test_each_photo_of_a_batch_meets_one_of_its_own_captions(
     assert shown == set(range(24))
 
 
-@pytest.mark.parametrize("setting", [{"group_size": 0}, {"neighbours": 0}, {"rerank_depth": 0}])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"group_size": 0},
+        {"neighbours": 0},
+        {"rerank_depth": 0},
+        {"candidates": 0},
+        {"limit": 1},
+        {"steps": 0},
+        {"listwise_weight": -1},
+    ],
+)
 def test_settings_that_cannot_be_meant_are_errors(
     setting: dict[str, int], config: RerankerTraining
 ) -> None:

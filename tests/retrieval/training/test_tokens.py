@@ -11,7 +11,7 @@ from retrieval.media import Modality
 from retrieval.training import tokens
 from retrieval.training.augmentation import variant_of
 from retrieval.training.captions import CaptionedPhoto, read_captioned_photos
-from retrieval.training.tokens import caption_tokens, photo_tokens
+from retrieval.training.tokens import caption_tokens, caption_words, photo_tokens
 
 CAPTIONS = ["a dog runs over the wet sand", "snow", "two men in a boat", "a cat", "雪の中の犬", ""]
 
@@ -184,3 +184,30 @@ def test_a_photo_that_cannot_be_decoded_is_named(tmp_path: Path, tiny_encoder: E
     photo = CaptionedPhoto(broken, ("a",))
     with pytest.raises(UsageError, match=r"broken\.jpg"):
         photo_tokens([photo], tiny_encoder, variants=1, cache=tmp_path / "cache")
+
+
+def test_words_of_captions_are_numbered_where_their_tokens_are(
+    tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    captions = ["a dog, a red ball", "The Dog sleeps", "", "the ball"]
+    cached = caption_tokens(captions, tiny_encoder, cache=tmp_path)
+    words = caption_words(captions, tiny_encoder, cached.offsets)
+    assert words.vocabulary == ("a", "ball", "dog", "the")
+    expected = [["a", "dog", None, "a", None, "ball"], ["the", "dog", None], [], ["the", "ball"]]
+    rows = np.array([3, 0, 2, 1])
+    ids = words.batch(rows)
+    assert ids.shape == cached.batch(rows)[1].shape
+    for row, numbers in zip(rows, ids.tolist(), strict=True):
+        length = int(cached.lengths[row])
+        told = [words.vocabulary[number] if number >= 0 else None for number in numbers]
+        assert told[:length] == [None, *expected[row], None]
+        assert set(told[length:]) <= {None}
+
+
+def test_captions_of_words_that_stand_once_have_nothing_to_learn(
+    tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    captions = ["red", "blue ball"]
+    offsets = caption_tokens(captions, tiny_encoder, cache=tmp_path).offsets
+    with pytest.raises(UsageError, match="occurs twice"):
+        caption_words(captions, tiny_encoder, offsets)

@@ -40,7 +40,8 @@ def random_fusion(tmp_path_factory):
 
     from retrieval.encoders.registry import load_encoder
     from retrieval.rerankers.cross_attention import CrossAttentionCard, save_model
-    from retrieval.rerankers.cross_attention_model import CrossAttentionConfig, CrossAttentionModel
+    from retrieval.rerankers.cross_attention_model import CrossAttentionModel
+    from retrieval.rerankers.layers import CrossAttentionConfig
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
