@@ -326,6 +326,8 @@ def load_assembled(folder: Path) -> tuple[AssembledModel, Transform]:
     written = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     config = written["model_cfg"]
     check_text_config(folder)
+    if not any((folder / file).is_file() for file in _TEXT_PARTS["tokenizer"]):
+        raise ValueError(f"{folder} has no tokenizer")  # transformers would make an empty one
     with hub.offline(), hub.without_remote_code():
         text_config = transformers.AutoConfig.from_pretrained(folder)
         transformer = transformers.AutoModel.from_config(text_config)
@@ -498,7 +500,7 @@ def _text_tower(name: str, image_name: str, tower: str) -> tuple[nn.Module, Any]
         "--encoder",
         "google-bert/bert-base-uncased",
         f"name {MINILM}, which needs no download",
-        {key: files for key, files in _TEXT_PARTS.items()},
+        _TEXT_PARTS,
         separator="+",
     )
     if tower == MINILM:
@@ -524,7 +526,7 @@ def _text_tower(name: str, image_name: str, tower: str) -> tuple[nn.Module, Any]
         own = set(transformer.state_dict())
         kind.require_weights(name, folder, own & set(report["missing_keys"]))
         longest = getattr(config, "max_position_embeddings", None) or CONTEXT_LENGTH
-        tokenizer = HFTokenizer(str(folder), local_files_only=True)
+        tokenizer = HFTokenizer(str(folder))
         pad = tokenizer.tokenizer.pad_token_id
         if pad is None:
             raise UsageError(

@@ -137,7 +137,12 @@ class EncoderTraining(RunConfig):
             ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to < 1"),
             ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0, at most 1"),
             ("interpolation", self.interpolation, 0 <= (self.interpolation or 0) <= 1, "0 to 1"),
-            ("chunk_size", self.chunk_size, (self.chunk_size or 1) >= 1, "at least 1"),
+            (
+                "chunk_size",
+                self.chunk_size,
+                self.chunk_size is None or self.chunk_size >= 1,
+                "from 1",
+            ),
         ):
             if not is_fine:
                 raise UsageError(f"{name} must be {allowed}, not {value}.")

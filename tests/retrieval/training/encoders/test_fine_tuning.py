@@ -1,0 +1,242 @@
+"""Fine-tuning of a tiny encoder on sixteen photos: what it learns, keeps, resumes and refuses."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from retrieval.encoders.open_clip import OpenClipEncoder
+from retrieval.errors import UsageError
+from retrieval.media import Modality
+from retrieval.media.images import read_image
+from retrieval.training.captions import CaptionedPhoto
+from retrieval.training.encoders.distributed import Processes
+from retrieval.training.encoders.fine_tuning import (
+    BEST_NAME,
+    LEARNING_RATES,
+    EncoderTraining,
+    TrainingStoppedError,
+    Validation,
+)
+from retrieval.training.encoders.models import load_trainable
+from retrieval.training.state import CHECKPOINT_NAME
+from retrieval.training.validation import recalls
+from tests.retrieval.training.encoders import tiny_runs
+from tests.retrieval.training.encoders.tiny_runs import coloured_photos, run_tiny
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[CaptionedPhoto]:
+    return coloured_photos(tmp_path_factory.mktemp("coloured"))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_checkpoint, photos, tmp_path_factory):
+    """An uninterrupted run of two epochs of four steps: its folder and result."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    return output, run_tiny(tiny_checkpoint, photos, output)
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "encoder" / "open_clip_model.safetensors")
+
+
+def log_of(output: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((output / "log.csv").read_text().splitlines()))
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
+
+def assert_close_weights(one: Path, other: Path) -> None:
+    mine, theirs = (load_file(output / BEST_NAME) for output in (one, other))
+    for name, value in mine.items():
+        pair = [value, theirs[name]]
+        if name.endswith("in_proj_bias"):
+            # A softmax does not depend on the keys' bias: its gradient is rounding error, which
+            # Adam scales to the size of all other steps.
+            pair = [torch.cat([each.chunk(3)[0], each.chunk(3)[2]]) for each in pair]
+        torch.testing.assert_close(*pair, atol=1e-4, rtol=0)
+
+
+def test_the_loss_falls_and_recall_rises(whole):
+    output, result = whole
+    first, last = result.epochs
+    assert last.loss < first.loss
+    assert result.after.mean > 2 * result.before.mean
+    assert result.share > 0
+    rows = log_of(output)
+    assert [row["step"] for row in rows] == ["4", "4", "8", "8"]
+    assert float(rows[2]["loss"]) == pytest.approx(last.loss)
+
+
+def test_figures_are_those_of_the_saved_encoder(whole, photos):
+    """Recall after training is what a search with the folder has."""
+    output, result = whole
+    encoder = OpenClipEncoder(f"local-dir:{output / 'encoder'}")
+    pixels = [encoder.preprocess(read_image(photo.path)) for photo in photos]
+    images = torch.from_numpy(encoder.encode(Modality.IMAGE, pixels))
+    captions = [text for photo in photos for text in photo.captions]
+    texts = torch.from_numpy(encoder.encode(Modality.TEXT, captions))
+    assert recalls(images, texts, torch.arange(16).repeat_interleave(2)) == result.after
+
+
+def test_the_chosen_share_is_the_best_on_validation(whole):
+    output, result = whole
+    means = {trial.share: trial.recalls.mean for trial in result.trials}
+    assert len(means) == 11
+    assert means[result.share] == max(means.values()) == result.after.mean
+    assert means[0.0] == result.before.mean
+    best = max(result.epochs, key=lambda epoch: epoch.recalls.mean)
+    assert means[1.0] == best.recalls.mean
+
+
+def test_a_stopped_run_resumes_bit_for_bit(whole, tiny_checkpoint, photos, tmp_path):
+    """Stopped in the middle of both epochs, and between them."""
+    output = tmp_path / "run"
+    for stop_after, resume in ((2, False), (2, True), (3, True)):
+        with pytest.raises(TrainingStoppedError, match="--resume"):
+            run_tiny(tiny_checkpoint, photos, output, stop_after=stop_after, resume=resume)
+    result = run_tiny(tiny_checkpoint, photos, output, resume=True)
+    assert_same_weights(output, whole[0])
+    for mine, theirs in zip(result.epochs, whole[1].epochs, strict=True):
+        assert mine.loss == pytest.approx(theirs.loss)
+        assert mine.recalls == theirs.recalls
+
+
+def run_alone(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable]
+    if processes > 1:
+        program += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    repository = Path(__file__).resolve().parents[4]
+    code = [*program, tiny_runs.__file__, *arguments]
+    return subprocess.run(
+        code,
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_weights(whole, tiny_checkpoint, photos, tmp_path):
+    output = tmp_path / "run"
+    settings = json.dumps({"checkpoint_seconds": 0})
+    paths = map(str, (tiny_checkpoint, photos[0].path.parent, output))
+    killed = run_alone(*paths, settings, "6")
+    assert killed.returncode == -9, killed.stderr
+    assert not (output / "encoder").exists()
+    run_tiny(tiny_checkpoint, photos, output, resume=True)
+    assert_same_weights(output, whole[0])
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(whole, tiny_checkpoint, photos, tmp_path):
+    output = tmp_path / "run"
+    paths = map(str, (tiny_checkpoint, photos[0].path.parent, output))
+    ended = run_alone(*paths, "{}", processes=2)
+    assert ended.returncode == 0, ended.stderr
+    rows, alone = (
+        [row["loss"] for row in log_of(folder) if row["loss"]] for folder in (output, whole[0])
+    )
+    assert [float(loss) for loss in rows] == pytest.approx([float(x) for x in alone], abs=1e-4)
+    assert_close_weights(output, whole[0])
+
+
+@pytest.mark.parametrize("mode", sorted(set(LEARNING_RATES) - {"full"}))
+def test_every_mode_gives_an_encoder(mode, tiny_checkpoint, photos, tmp_path):
+    settings = {"layers": (1, 1)} if mode == "partial" else {}
+    result = run_tiny(
+        tiny_checkpoint,
+        photos,
+        tmp_path / "run",
+        mode=mode,
+        epochs=1,
+        interpolation=1.0,
+        **settings,
+    )
+    old = load_file(tiny_checkpoint / "open_clip_model.safetensors")
+    new = weights(tmp_path / "run")
+    assert new.keys() == old.keys()
+    changed = {name for name, value in new.items() if not torch.equal(value, old[name])}
+    frozen = {"partial", "lora", "linear"}
+    assert ("visual.conv1.weight" in changed) == (mode not in frozen)
+    assert "text_projection" in changed
+    assert (result.trained < result.parameters) == (mode in frozen)
+
+
+def test_parts_of_a_batch_give_the_weights_of_a_whole_one(whole, tiny_checkpoint, photos, tmp_path):
+    run_tiny(tiny_checkpoint, photos, tmp_path / "run", chunk_size=3)
+    assert_close_weights(tmp_path / "run", whole[0])
+
+
+def test_a_run_of_other_settings_is_refused_by_what_differs(whole, tiny_checkpoint, photos):
+    with pytest.raises(UsageError, match=r"settings.batch_size 8, now 4\)"):
+        run_tiny(tiny_checkpoint, photos, whole[0], batch_size=4, resume=True)
+    with pytest.raises(UsageError, match="training data"):
+        run_tiny(tiny_checkpoint, photos[1:], whole[0], resume=True)
+    with pytest.raises(UsageError, match="holds a training run already"):
+        run_tiny(tiny_checkpoint, photos, whole[0])
+
+
+def test_a_damaged_checkpoint_is_refused(tiny_checkpoint, photos, tmp_path):
+    (tmp_path / CHECKPOINT_NAME).write_bytes(b"not a checkpoint")
+    with pytest.raises(UsageError, match="no checkpoint of a training run"):
+        run_tiny(tiny_checkpoint, photos, tmp_path, resume=True)
+
+
+def test_unreadable_photos_are_left_out_of_validation(tiny_checkpoint, photos, tmp_path):
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    damaged = CaptionedPhoto(tmp_path / "damaged.png", ("nothing",))
+    dual = load_trainable(f"local-dir:{tiny_checkpoint}")
+    config = EncoderTraining(encoder="any", output=tmp_path, batch_size=4)
+    found, expected = (
+        Validation(some, dual, config, Processes()).measure(dual.model)
+        for some in ([photos[0], damaged, *photos[1:]], photos)
+    )
+    assert found == expected
+
+
+def test_a_batch_larger_than_the_data_is_refused(tiny_checkpoint, photos, tmp_path):
+    with pytest.raises(UsageError, match="there are 32"):
+        run_tiny(tiny_checkpoint, photos, tmp_path / "run", batch_size=33)
+
+
+def test_an_infinite_loss_stops_the_run(tiny_checkpoint, photos, tmp_path):
+    with pytest.raises(UsageError, match="lower learning rate"):
+        run_tiny(tiny_checkpoint, photos, tmp_path / "run", learning_rate=1e30, epochs=9)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("mode", "half"),
+        ("loss", "mse"),
+        ("precision", "int8"),
+        ("learning_rate", -1.0),
+        ("learning_rate", float("nan")),
+        ("weight_decay", -0.1),
+        ("label_smoothing", 1.0),
+        ("layer_decay", 0.0),
+        ("interpolation", 1.5),
+        ("chunk_size", 0),
+        ("rank", 0),
+        ("workers", -1),
+        ("epochs", 0),
+        ("batch_size", 1),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting, value, tmp_path):
+    with pytest.raises(UsageError, match=setting):
+        EncoderTraining(encoder="any", output=tmp_path, **{setting: value})
