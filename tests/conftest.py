@@ -38,6 +38,22 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+LONG_FILES = (
+    "faults/test_killed_runs.py",
+    "faults/test_random_kills.py",
+    "api/http/routes/test_page.py",
+    "test_site.py",
+    "indexer/cluster/test_job.py",
+    "api/cluster/test_replicas.py",
+    "faults/test_full_disk.py",
+    "indexer/test_watch.py",
+    "indexer/test_moved_sources.py",
+    "api/http/test_uploads.py",
+    "faults/test_killed_tables.py",
+    "test_training_tutorial.py",
+)
+"""Files that take about a minute, which are begun first: one at the end leaves cores idle."""
+
 # Not the user's own record of the encoders that were named; tests name many.
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="mmsearch-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
@@ -47,6 +63,17 @@ os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist begin files in the order of collection, not by their number of tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    order = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
