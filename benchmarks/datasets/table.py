@@ -18,9 +18,9 @@ TEXT_NAMES = ("text", "caption", "captions")
 class ColumnNames(TypedDict, total=False):
     """Names of columns, as options of the formats that are tables.
 
-    image: of image files, else the first of `IMAGE_NAMES`. text: of texts, else of `TEXT_NAMES`. text_ids: of text
-    ids; rows of one id are one text of several images. splits: else `split` where there is one.
-    classes: images of one class are relevant to each other (i2i).
+    image: of image files, else the first of `IMAGE_NAMES`. text: of texts, else of `TEXT_NAMES`.
+    text_ids: of text ids; rows of one id are one text of several images. splits: else `split`
+    where there is one. classes: images of one class are relevant to each other (i2i).
     """
 
     image: str | None
