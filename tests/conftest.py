@@ -31,11 +31,28 @@ from retrieval.media import UNTRUSTED_MTIME, MediaKind, Modality
 from retrieval.relocation import way_beside
 from tests.object_store import ObjectStore, running_store
 from tests.tiny_captioners import make_captioner
+from tests.warm_starts import warm_catalogs, warm_readers
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+LONG_FILES = (
+    "faults/test_killed_runs.py",
+    "faults/test_random_kills.py",
+    "api/http/routes/test_page.py",
+    "test_site.py",
+    "indexer/cluster/test_job.py",
+    "api/cluster/test_replicas.py",
+    "faults/test_full_disk.py",
+    "indexer/test_watch.py",
+    "indexer/test_moved_sources.py",
+    "api/http/test_uploads.py",
+    "faults/test_killed_tables.py",
+    "test_training_tutorial.py",
+)
+"""Files that take about a minute, which are begun first: one at the end leaves cores idle."""
 
 # Not the user's own record of the encoders that were named; tests name many.
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="mmsearch-tests-")
@@ -46,6 +63,24 @@ os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist begin files in the order of collection, not by their number of tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    order = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> Iterator[None]:
+    """Save what every new library and every run of the indexer would begin with."""
+    with warm_catalogs(), warm_readers("indexer.pipeline"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,16 @@ from benchmarks.datasets.base import ProblemKind, RetrievalDataset, safe_id, tex
 from benchmarks.datasets.builder import DatasetBuilder
 from retrieval.errors import UsageError
 
+IMAGE_NAMES = ("image", "file", "file_name", "filename", "path")
 TEXT_NAMES = ("text", "caption", "captions")
 
 
 class ColumnNames(TypedDict, total=False):
     """Names of columns, as options of the formats that are tables.
 
-    image: of image files, else `image`. text: of texts, else `text` or `caption`. text_ids: of text
-    ids; rows of one id are one text of several images. splits: else `split` where there is one.
-    classes: images of one class are relevant to each other (i2i).
+    image: of image files, else the first of `IMAGE_NAMES`. text: of texts, else of `TEXT_NAMES`.
+    text_ids: of text ids; rows of one id are one text of several images. splits: else `split`
+    where there is one. classes: images of one class are relevant to each other (i2i).
     """
 
     image: str | None
@@ -79,9 +80,10 @@ def choose_columns(available: Sequence[str], source: Path, given: ColumnNames) -
 
     Raises UsageError where there is no such column.
     """
+    default_image = next((name for name in IMAGE_NAMES if name in available), IMAGE_NAMES[0])
     default_text = next((name for name in TEXT_NAMES if name in available), TEXT_NAMES[0])
     columns = Columns(
-        image=given.get("image") or "image",
+        image=given.get("image") or default_image,
         text=given.get("text") or default_text,
         text_id=given.get("text_ids"),
         split=given.get("splits") or ("split" if "split" in available else None),

@@ -1,5 +1,6 @@
 """A process killed at every step of the protocol leaves a library that opens and completes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,22 +8,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from indexer.pipeline import index_sources
-from retrieval.encoders.base import Encoder
 from retrieval.errors import DamagedLibraryError, NotFoundError
 from retrieval.library import Library, create_library, open_library
 from retrieval.media import Modality
 from retrieval.media.images import read_image
+from tests.conftest import REPOSITORY
+from tests.faults.repeated_kills import ProjectingEncoder
 
 PROGRAM = """
 import os, signal, sys
 from indexer import pipeline
 from retrieval import catalog, embeddings, library
-from retrieval.encoders.open_clip import OpenClipEncoder
+from tests.faults.repeated_kills import ProjectingEncoder
 
-where, folder, checkpoint, step = sys.argv[1:]
-encoder = OpenClipEncoder(f"local-dir:{checkpoint}")
+libraries, folder, *steps = sys.argv[1:]
+encoder = ProjectingEncoder()
+for step in steps:  # what is loaded is loaded once: each run is a fork
+    if pid := os.fork():
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    else:
+        break
+else:
+    sys.exit()
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -68,7 +79,7 @@ if step == "after rows": kill_at_call(embeddings.EmbeddingsFile, "write", 2, aft
 if step == "in transaction": kill_at_call(catalog.Transaction, "record_files", 2, after=True)
 if step == "after commit": kill_at_call(pipeline, "commit", 2, after=True)
 
-opened = library.create_library(where, encoder.space)
+opened = library.create_library(f"{libraries}/{step}", encoder.space)
 pipeline.index_sources(opened, encoder, [folder], batch_size=2)
 """
 
@@ -98,24 +109,39 @@ def contents(library: Library) -> dict[str, np.ndarray]:
     return {item.path: rows[row] for row, [item] in items.items()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_and_resumed(
-    step: str,
-    tmp_path: Path,
-    picture_folder: Path,
-    tiny_checkpoint: Path,
-    tiny_encoder: Encoder,
-) -> None:
-    where = tmp_path / "library"
-    killed = subprocess.run(
-        [sys.executable, "-c", PROGRAM, where, picture_folder, tiny_checkpoint, step],
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six pictures of noise, too small to be shrunk while they are decoded."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        pixels = generator.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """The libraries of runs that were killed, by the name of the step."""
+    libraries = tmp_path_factory.mktemp("killed")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, libraries, pictures, *STEPS],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         check=False,
         capture_output=True,
         text=True,
     )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    codes = [int(line) for line in done.stdout.splitlines()]
+    assert dict(zip(STEPS, codes, strict=True)) == dict.fromkeys(STEPS, -signal.SIGKILL), (
+        done.stderr
+    )
+    return libraries
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_and_resumed(step: str, killed: Path, pictures: Path) -> None:
+    where, encoder = killed / step, ProjectingEncoder()
     if STEPS[step]:
         committed = contents(open_library(where))
     else:
@@ -124,15 +150,13 @@ def test_killed_and_resumed(
         committed = {}
     assert len(committed) == STEPS[step]
 
-    library = create_library(where, tiny_encoder.space)
-    summary = index_sources(library, tiny_encoder, [picture_folder], batch_size=2)
+    library = create_library(where, encoder.space)
+    summary = index_sources(library, encoder, [pictures], batch_size=2)
     assert (summary.unchanged, summary.embedded) == (STEPS[step], 6 - STEPS[step])
     resumed = contents(library)
     assert len(resumed) == 6
     for path, row in resumed.items():
-        [vector] = tiny_encoder.encode(
-            Modality.IMAGE, tiny_encoder.preprocess(read_image(path))[None]
-        )
+        [vector] = encoder.encode(Modality.IMAGE, [encoder.preprocess(read_image(path))])
         np.testing.assert_allclose(row, vector, atol=1e-3)
     for path, row in committed.items():
         np.testing.assert_array_equal(row, resumed[path])

@@ -12,6 +12,7 @@ from retrieval.errors import UsageError
         (["image", "text"], {}, Columns("image", "text", None, None, None)),
         (["image", "captions"], {}, Columns("image", "captions", None, None, None)),
         (["caption", "image", "split"], {}, Columns("image", "caption", None, "split", None)),
+        (["path", "file", "caption"], {}, Columns("file", "caption", None, None, None)),
         (
             ["file", "words", "part", "split"],
             {"image": "file", "text": "words", "splits": "part", "classes": "words"},
