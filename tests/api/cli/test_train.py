@@ -44,6 +44,37 @@ def test_a_reranker_is_trained_under_its_name_and_its_earlier_one(
     assert load_model(model)[1].encoder == encoder[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "layers"), [("single-stream", (2, 2)), ("cosine", (1, 0))])
+def test_each_kind_has_layers_and_objectives_of_its_own(
+    kind, layers, dataset, tiny_checkpoint, tmp_path
+):
+    objectives = ("--listwise-weight", "0.5", "--contrastive-weight", "0.1", "--sharing", "soft")
+    if kind == "single-stream":
+        objectives += ("--masked-word-weight", "0.3", "--masked-share", "0.5")
+        objectives += ("--alignment-weight", "0.1", "--tie-weight", "0.01")
+    sizes = ("--epochs", "1", "--batch-size", "2", "--width", "8", "--heads", "2", "--limit", "4")
+    where = ("--dataset", str(dataset), "--cache", str(tmp_path), "--output", str(tmp_path / "out"))
+    encoder = ("--encoder", f"local-dir:{tiny_checkpoint}")
+    called = ["reranker", "--kind", kind, *where, *sizes, *encoder, *objectives, "--json"]
+    result = CliRunner().invoke(train, called)
+    assert result.exit_code == 0, result.output
+    body = json.loads(result.stdout)
+    config = load_model(tmp_path / "out" / "reranker.safetensors")[0].config
+    assert (config.kind, (config.depth, config.feed_forward)) == (kind, layers)
+    further = {"masked_word", "alignment"} if kind == "single-stream" else set()
+    names = {"listwise", "matching", "contrastive", "tie"} | further
+    assert body["epochs"][0]["losses"].keys() == names
+
+
+def test_a_kind_without_words_that_saw_the_image_is_refused(dataset, tmp_path):
+    called = ["reranker", "--dataset", str(dataset), "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(train, [*called, "--kind", "gated", "--alignment-weight", "1"])
+    assert isinstance(result.exception, UsageError)
+    assert "cross or single-stream" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_reranker_is_exported(tiny_encoder, tmp_path):
     config = CrossAttentionConfig(64, 32, image_positions=16, width=8, heads=2, feed_forward=0)
     card = CrossAttentionCard(tiny_encoder.space.encoder, tiny_encoder.space.id, 0.5, 3)

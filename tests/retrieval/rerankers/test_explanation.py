@@ -166,7 +166,17 @@ def test_without_a_fusion_model_nothing_is_explained(tiny_encoder):
         explain(None, tiny_encoder, "a dog", IMAGE)
 
 
-@pytest.mark.parametrize("kind", ["concat", "gated", "bilinear"])
+def test_a_single_stream_is_explained(tiny_encoder, tmp_path):
+    reranker = build(tiny_encoder, tmp_path, kind="single-stream")
+    explanation = explain(reranker, tiny_encoder, "a dog", IMAGE)
+    texts = reranker.text_tokens(["a dog"])
+    images = reranker.image_tokens(np.stack([reranker.preprocess(IMAGE)]))
+    assert explanation.match == pytest.approx(float(reranker.match(texts, images)[0, 0]), abs=1e-5)
+    assert explanation.heat.sum() == pytest.approx(1)
+    assert explanation.heat.std() > 0
+
+
+@pytest.mark.parametrize("kind", ["concat", "gated", "bilinear", "cosine"])
 def test_pooled_models_explain_nothing(kind, tiny_encoder, tmp_path):
     with pytest.raises(UsageError, match="kind `cross`"):
         explain(build(tiny_encoder, tmp_path, kind=kind), tiny_encoder, "a dog", IMAGE)

@@ -9,7 +9,7 @@ from retrieval.encoders.runtimes.network_folder import CARD_NAME
 from retrieval.errors import UsageError
 from retrieval.rerankers.cross_attention import CrossAttentionCard, load_model, save_model
 from retrieval.rerankers.cross_attention_model import CrossAttentionModel
-from retrieval.rerankers.layers import CrossAttentionConfig
+from retrieval.rerankers.layers import KINDS, CrossAttentionConfig
 from retrieval.training.reranker_export import export_reranker
 
 CONFIG = CrossAttentionConfig(24, 12, image_positions=9, width=16, heads=2, feed_forward=0)
@@ -25,7 +25,10 @@ def test_the_card_says_what_the_weight_file_says(tmp_path):
     assert card["sha256"] == load_model(tmp_path / "model")[2]
 
 
-@pytest.mark.parametrize("other", [{"depth": 2}, {"feed_forward": 2}, {"kind": "gated"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"depth": 2}, {"feed_forward": 2}, *({"kind": kind} for kind in KINDS if kind != "cross")],
+)
 def test_other_architectures_are_refused(other, tmp_path):
     file = tmp_path / "model.safetensors"
     save_model(file, CrossAttentionModel(replace(CONFIG, **other)), CARD)
