@@ -29,6 +29,7 @@ from retrieval.rerankers.layers import JOINT_KINDS, CrossAttentionConfig, Kind
 from retrieval.rerankers.ood import mean_state
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.feature_folder import Progress
+from retrieval.training.hard_negatives import hard_negatives
 from retrieval.training.reranked import Reranked, best_weight
 from retrieval.training.reranker_tasks import Batch, Objectives, RerankerTasks
 from retrieval.training.state import TrainingConfig, TrainingState, training_run
@@ -324,35 +325,6 @@ class _Split:
         self.caption_vectors = np.asarray(self.captions.vectors, np.float32)
 
 
-def hard_negatives(
-    photos: NDArray[np.float32],
-    captions: NDArray[np.float32],
-    first: NDArray[np.int64],
-    config: RerankerTraining,
-) -> NDArray[np.int64]:
-    """Find the photos that the encoder confuses with each photo, nearest first.
-
-    By the sum of the similarities of mean captions to photos (both ways), of photos and of mean
-    captions.
-
-    Args:
-        photos: (n, d) unit vectors.
-        captions: (m, d) unit vectors, grouped by photo.
-        first: (n + 1,) int64, photo i has the captions `first[i]` to `first[i + 1]`.
-        config: the settings; `neighbours` is used.
-
-    Returns:
-        (n, neighbours) int64, rows of photos.
-    """
-    means = np.add.reduceat(captions, first[:-1]) / np.diff(first)[:, None]
-    across = means @ photos.T
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
-    affinity = across + across.T + photos @ photos.T + means @ means.T
-    np.fill_diagonal(affinity, -np.inf)
-    count = min(config.neighbours, len(photos) - 1)
-    return np.argsort(-affinity, axis=1, kind="stable")[:, :count]
-
-
 class _State(TrainingState[RerankerTasks, RerankerEpoch]):
     def __init__(self, config: RerankerTraining, data: _Split) -> None:
         _, _, positions, image_width = data.photos.values.shape
@@ -378,7 +350,9 @@ class _State(TrainingState[RerankerTasks, RerankerEpoch]):
         if start is not None:
             recipe += f" from {start[:16]}"
         super().__init__(config, learned, optimizer, recipe)
-        self.near = hard_negatives(data.photo_vectors, data.caption_vectors, data.first, config)
+        self.near = hard_negatives(
+            data.photo_vectors, data.caption_vectors, data.first, neighbours=config.neighbours
+        )
 
     def read_epoch(self, row: dict[str, Any]) -> RerankerEpoch:
         recalls = {name: Recalls.from_json(row[name]) for name in ("recalls", "alone")}
