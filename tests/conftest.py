@@ -146,6 +146,17 @@ def other_encoder(other_checkpoint: Path) -> Encoder:
 
 
 @pytest.fixture(scope="session")
+def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of an encoder to assemble from a small image tower and a small text tower."""
+    from tests.tiny_checkpoints import make_bert, make_timm
+
+    folder = tmp_path_factory.mktemp("parts")
+    make_timm(folder / "image")
+    make_bert(folder / "text")
+    return f"assembled:{folder / 'image'}+{folder / 'text'}"
+
+
+@pytest.fixture(scope="session")
 def tiny_fusion(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Path:
     """A cross-attention model of random weights for the small encoder."""
     import torch

@@ -179,6 +179,35 @@ def make_blip2(folder: Path) -> None:
     )
 
 
+def make_bert(folder: Path, model: str = "Bert") -> None:
+    """A text tower of a family, with BERT's tokenizer of known words."""
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = getattr(transformers, f"{model}Config")(
+        **sizes,
+        intermediate_size=48,
+        vocab_size=32,
+        max_position_embeddings=32,
+        pad_token_id=0,
+    )
+    make = getattr(transformers, f"{model}Model")
+    _save(folder, lambda: make(config), transformers.BertTokenizerFast(str(vocabulary)))
+
+
+def make_timm(folder: Path, architecture: str = "test_efficientnet") -> None:
+    """An image tower of timm for pictures of 160 pixels, as timm saves it."""
+    import timm
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.create_model(architecture, pretrained=False)
+    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
+
+
 def _save(folder, make, *parts):
     """Save a model whose weights all matter: initial ones make scores alike."""
     with torch.random.fork_rng():

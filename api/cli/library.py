@@ -255,7 +255,7 @@ def encoders(
     from api.cli.encoders import export_facts
     from retrieval.encoders.exports.store import list_exports
     from retrieval.encoders.languages import language_code
-    from retrieval.encoders.registry import list_encoders
+    from retrieval.encoders.registry import list_encoders, list_forms
 
     code = language_code(language) if language else None
     listings = [
@@ -268,7 +268,8 @@ def encoders(
         listings = [one for one in listings if one.recall is not None or one.local]
     if as_json:
         exports = [export_facts(one) for one in list_exports()]
-        print_json({"encoders": [vars(listing) for listing in listings], "exports": exports})
+        encoders_found = [vars(listing) for listing in listings]
+        print_json({"encoders": encoders_found, "forms": list_forms(), "exports": exports})
         return
     _print_encoders(listings, code, show_all=show_all)
 
@@ -280,7 +281,7 @@ def _print_encoders(
     from api.cli.encoders import export_lines
     from retrieval.encoders.exports.store import list_exports
     from retrieval.encoders.languages import language_name
-    from retrieval.encoders.registry import has_open_clip
+    from retrieval.encoders.registry import has_open_clip, list_forms
 
     for listing in listings:
         where = "here" if listing.local else "to download"
@@ -297,6 +298,9 @@ def _print_encoders(
         console.out.print("Models of open_clip need its package: pip install open-clip-torch")
     elif not show_all:
         console.out.print("All models of open_clip: mmsearch encoders --all")
+    console.out.print("\nNamed by you:")
+    for form, note in list_forms().items():
+        console.out.print(f"{form:<60} {note}", markup=False)
     for number, one in enumerate(list_exports()):
         if number == 0:
             console.out.print("\nExported:")

@@ -78,7 +78,8 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
     """A text model of `transformers`, pooled and projected; keys as of open_clip's own.
 
     open_clip's class knows five architectures; this one takes any whose outputs have
-    `last_hidden_state`. Padding behind the longest text of a batch is left out of the work.
+    `last_hidden_state`. Padding behind the longest text of a batch is left out of the work, unless
+    `trims` is False, so that what the layers give has one shape for all batches.
 
     Args:
         transformer: the model, without a pooling layer.
@@ -100,6 +101,7 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
         self.config: Any = transformer.config
         self.transformer = transformer
         self.output_tokens, self.output_dim = False, dimension
+        self.trims = True
         self.pooler = dict(POOLERS.values())[pooler_type]()
         self.vocab_size = self.config.vocab_size
         self.context_length = context_length
@@ -117,7 +119,7 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
 
     def forward(self, ids: Tensor) -> Tensor:
         """Project (n, t) token ids to (n, d), not normalised."""
-        if not torch.jit.is_tracing():
+        if self.trims and not torch.jit.is_tracing():
             places = (ids != self.config.pad_token_id).any(0).nonzero()
             ids = ids[:, : int(places.max()) + 1 if len(places) else 1]
         return text_outputs(self, ids)[0]
@@ -326,6 +328,8 @@ def load_assembled(folder: Path) -> tuple[AssembledModel, Transform]:
     written = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     config = written["model_cfg"]
     check_text_config(folder)
+    if not any((folder / file).is_file() for file in _TEXT_PARTS["tokenizer"]):
+        raise ValueError(f"{folder} has no tokenizer")  # transformers would make an empty one
     with hub.offline(), hub.without_remote_code():
         text_config = transformers.AutoConfig.from_pretrained(folder)
         transformer = transformers.AutoModel.from_config(text_config)
@@ -498,7 +502,7 @@ def _text_tower(name: str, image_name: str, tower: str) -> tuple[nn.Module, Any]
         "--encoder",
         "google-bert/bert-base-uncased",
         f"name {MINILM}, which needs no download",
-        {key: files for key, files in _TEXT_PARTS.items()},
+        _TEXT_PARTS,
         separator="+",
     )
     if tower == MINILM:
@@ -524,7 +528,7 @@ def _text_tower(name: str, image_name: str, tower: str) -> tuple[nn.Module, Any]
         own = set(transformer.state_dict())
         kind.require_weights(name, folder, own & set(report["missing_keys"]))
         longest = getattr(config, "max_position_embeddings", None) or CONTEXT_LENGTH
-        tokenizer = HFTokenizer(str(folder), local_files_only=True)
+        tokenizer = HFTokenizer(str(folder))
         pad = tokenizer.tokenizer.pad_token_id
         if pad is None:
             raise UsageError(

@@ -86,6 +86,16 @@ class EncoderListing:
         return self.note.startswith("recommended")
 
 
+def list_forms() -> dict[str, str]:
+    """Describe the names of encoders that are not listed one by one, by their form."""
+    return {
+        "local-dir:DIR": "a folder as open_clip or `mmsearch train encoder` saves it",
+        f"{ASSEMBLED}IMAGE_TOWER+TEXT_TOWER": "to train only: towers of timm and transformers",
+        f"{CLAP}NAME_OR_DIR": "sound and text: a CLAP model of the hub or in a folder",
+        f"{LATE_INTERACTION}NAME_OR_DIR": "pages: ColPali or ColQwen2 of the hub or in a folder",
+    }
+
+
 def recommended_encoder(language: str | None = None) -> str:
     """Return the encoder that is recommended for a language, by its code: one of those of `auto`.
 

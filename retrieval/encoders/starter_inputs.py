@@ -57,7 +57,7 @@ def cut(ids: Sequence[_T]) -> list[_T]:
     return [*ids[: CONTEXT_LENGTH - 1], ids[-1]]
 
 
-def starter_space(weights: str, text: str) -> Space:
+def starter_space(weights: str, text: str, dimension: int = 512) -> Space:
     """Describe the space of an edition.
 
     weights: SHA-256 of all that was learned, in hex. text: how a text is cut into tokens.
@@ -69,7 +69,7 @@ def starter_space(weights: str, text: str) -> Space:
             f"image: RGB, {REDUCTION}, longer side cut to sqrt(width * height), squashed to "
             f"260x260 bicubic, (x - 127) / 128; text: {text}"
         ),
-        dimension=512,
+        dimension=dimension,
     )
 
 

@@ -27,7 +27,7 @@ from retrieval.encoders.runtimes.onnx_files import (
     require_export_packages,
     to_onnx,
 )
-from retrieval.encoders.starter import FORMAT
+from retrieval.encoders.starter import FORMAT, description
 from retrieval.encoders.starter_inputs import (
     IMAGE_SIZE,
     MAP_CHANNELS,
@@ -241,7 +241,7 @@ def export_starter(
         "text_head": text_head(own_text_head),
     }
     contents = {name: each.SerializeToString() for name, each in networks.items()}
-    write_networks(output, FORMAT, contents, {"text_layers": len(own_text_head.layers)})
+    write_networks(output, FORMAT, contents, description(len(own_text_head.layers)))
 
 
 def _photos(dataset: Path, on_progress: Progress) -> Iterator[NDArray[np.uint8]]:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from retrieval.encoders.assembled import TextTower
 from retrieval.errors import UsageError
 from retrieval.training.encoders.gradient_cache import Inputs
 from retrieval.training.encoders.layers import Layer, Tower, parameter_of
@@ -278,6 +279,8 @@ class FrozenPrefix(nn.Module):
     def __init__(self, tuned: Tuned, pixels: Tensor, token_ids: Tensor) -> None:
         super().__init__()
         self.model = tuned.model
+        if isinstance(text := getattr(self.model, "text", None), TextTower):
+            text.trims = False  # states of all texts are to be alike in shape
         self._input_shape = pixels.shape[1:]
         encoders = (
             lambda pixels: self.model.encode_image(pixels, normalize=False),  # type: ignore[operator]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from retrieval.encoders.exports.store import BF16, INT8, LOCAL_DIR, OPEN_CLIP, canonical_name
 from retrieval.encoders.modalities import ASSEMBLED
+from retrieval.encoders.registry import STARTER
 from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
 
@@ -108,6 +109,12 @@ def load_trainable(name: str, **parts: Any) -> DualModel:
         return DualModel(assembled, transform, tokenizer, name, checksum, {})
     if parts:
         raise UsageError(f"{', '.join(parts)}: these are settings of encoders from parts only.")
+    if name.partition(":")[0] == STARTER:
+        raise UsageError(
+            f"The towers of {name} are not trained; its heads are: `mmsearch train heads`, then "
+            "`mmsearch train export`. To train towers like its own, start with "
+            f"{ASSEMBLED}efficientnet-lite2+minilm."
+        )
     if not name.startswith((OPEN_CLIP, LOCAL_DIR)):
         raise UsageError(
             f"The encoder {name!r} cannot be trained. Name a model of open_clip, "

