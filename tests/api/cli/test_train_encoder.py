@@ -11,10 +11,18 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli.train import train
-from api.cli.train_encoder import parse_interpolation, parse_layers, parse_weights
+from api.cli.train_encoder import (
+    parse_interpolation,
+    parse_layers,
+    parse_weights,
+    without_duplicates,
+)
+from api.cli.training_data import TrainingData
 from indexer.pipeline import index_sources
 from retrieval.encoders.registry import load_encoder
 from retrieval.library import create_library
+from retrieval.training.captions import CaptionedPhoto
+from retrieval.training.encoders.distributed import Processes
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -39,7 +47,8 @@ def here(tmp_path, monkeypatch):
 
 
 def run(*arguments, checkpoint):
-    options = ["--encoder", f"local-dir:{checkpoint}", "--batch-size", "4", "--device", "cpu"]
+    options = ["--duplicates", "ignore"] if "--duplicates" not in arguments else []
+    options += ["--encoder", f"local-dir:{checkpoint}", "--batch-size", "4", "--device", "cpu"]
     return CliRunner().invoke(train, ["encoder", *options, *map(str, arguments)])
 
 
@@ -67,6 +76,7 @@ def test_an_encoder_is_trained_measured_and_indexed_with(
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(here, table, tiny_checkpoint):
     code = "from api.cli import main; main()"
     options = ["--encoder", f"local-dir:{tiny_checkpoint}", "--batch-size", "4", "--output", "run"]
+    options += ["--duplicates", "ignore"]
     command = ["train", "encoder", "--dataset", table, *options, "--patience", "999"]
     with subprocess.Popen(
         [sys.executable, "-c", code, *command, "--epochs", "999"],
@@ -85,6 +95,18 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(here, table, tiny_chec
     assert (here / "run" / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow
+def test_duplicates_between_splits_are_left_out(here, photos, capsys):
+    """Of two photos to train on, one is on both sides."""
+    both, other = (CaptionedPhoto(photos[name], (name,)) for name in ("cat", "coffee"))
+    data = TrainingData("", "", (both, other), (both,), (), ("x", "y"), (), False, 0)
+    for choice, expected in (("ignore", data), ("warn", data)):
+        assert without_duplicates([data], choice, Processes()) == [expected]
+    assert "1 training photos" in capsys.readouterr().err
+    [kept] = without_duplicates([data], "leave-out", Processes())
+    assert (kept.train, kept.classes) == ((other,), ("y",))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -95,6 +117,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(here, table, tiny_chec
         (("--weights", "x"), "--weights"),
         (("--learning-rate", "-1"), "--learning-rate"),
         (("--augmentation", "heavy"), "--augmentation"),
+        (("--duplicates", "keep"), "--duplicates"),
         (("--mode", "half"), "mode"),
         (("--loss", "mse"), "loss"),
         (("--precision", "int4"), "precision"),
