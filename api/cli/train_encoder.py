@@ -28,7 +28,7 @@ from api.cli.options import (
 from retrieval.encoders.exports.store import LOCAL_DIR
 from retrieval.encoders.modalities import ASSEMBLED
 from retrieval.encoders.registry import RECOMMENDED
-from retrieval.errors import UsageError
+from retrieval.errors import EncoderUnavailableError, UsageError
 from retrieval.files import write_atomically
 
 if TYPE_CHECKING:
@@ -44,10 +44,15 @@ if TYPE_CHECKING:
     from retrieval.training.encoders.model_card import Comparison, Measured
     from retrieval.training.encoders.models import DualModel
     from retrieval.training.encoders.pairs import PairSource
+    from retrieval.training.encoders.split_duplicates import SplitDuplicate
     from retrieval.training.validation import Recalls
 
 AUGMENTATIONS: dict[str, int | None] = {"none": None, "light": 0, "strong": 2}
 """Operations of RandAugment on an image."""
+
+WARN, LEAVE_OUT, IGNORE = "warn", "leave-out", "ignore"
+DUPLICATES = (WARN, LEAVE_OUT, IGNORE)
+"""What becomes of photos to train on that are measured on, too."""
 
 START_NAME = "start"
 """Folder of an encoder from parts as training begins, inside of the output."""
@@ -140,6 +145,14 @@ def encoder(
             help="Class-balanced sampling of datasets with classes: 0 as they are, 1 all alike.",
         ),
     ] = 0.0,
+    duplicates: Annotated[
+        str,
+        option(
+            "--duplicates",
+            "warn|leave-out|ignore",
+            "Photos to train on that are near-duplicates of those for validation or test.",
+        ),
+    ] = "warn",
     augmentation: Annotated[
         str,
         typer.Option(
@@ -283,10 +296,9 @@ def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     rate = given["learning_rate"]
     if rate is not None and not 0 < rate < float("inf"):
         raise UsageError(f"--learning-rate must be above 0, not {rate}.")
-    if given["augmentation"] not in AUGMENTATIONS:
-        raise UsageError(
-            f"--augmentation takes {', '.join(AUGMENTATIONS)}, not {given['augmentation']!r}."
-        )
+    for name, allowed in (("augmentation", tuple(AUGMENTATIONS)), ("duplicates", DUPLICATES)):
+        if given[name] not in allowed:
+            raise UsageError(f"--{name} takes {', '.join(allowed)}, not {given[name]!r}.")
     return {
         **given,
         "languages": split_list(given["languages"]),
@@ -310,7 +322,7 @@ def train(given: Mapping[str, Any], processes: "Processes") -> dict[str, Any]:
     began = time.monotonic()
     # What is wrong with the settings is said before data and weights are read.
     _settings(given, processes, "contrastive")
-    data = load_data(given)
+    data = without_duplicates(load_data(given), given["duplicates"], processes)
     others = [load_other(each) for each in given["also_measure"]]
     named = ("dimension", "projection", "pooling")
     parts = {name: given[name] for name in named if given[name] is not None}
@@ -431,6 +443,58 @@ def load_data(given: Mapping[str, Any]) -> "list[TrainingData]":
     if other is not None:
         data[0] = replace(data[0], validation=load_validation(other))
     return data
+
+
+def without_duplicates(
+    data: "Sequence[TrainingData]", choice: str, processes: "Processes"
+) -> "list[TrainingData]":
+    """Find near-duplicates between splits with `starter`, and warn of them or leave them out."""
+    from api.cli import console
+    from retrieval.encoders.registry import STARTER, load_encoder
+    from retrieval.training.encoders import split_duplicates
+
+    if choice == IGNORE or (choice == WARN and not processes.is_first):
+        return list(data)
+    measured = [photo for each in data for photo in (*each.validation, *each.test)]
+    if not processes.is_first:
+        processes.wait()  # for the vectors, which the first one has cached then
+    try:
+        encoder = load_encoder(STARTER, processes.device)
+    except EncoderUnavailableError as problem:
+        if choice == LEAVE_OUT:
+            raise
+        complain(f"Near-duplicates between the splits are not looked for: {problem}")
+        return list(data)
+    kept = []
+    with console.stage_progress(quiet=not processes.is_first) as progress:
+        for each in data:
+            found = split_duplicates.find_split_duplicates(
+                each.train,
+                measured,
+                encoder,
+                cache=cache_directory(None, "duplicates"),
+                on_progress=progress,
+            )
+            told = split_duplicates.describe_duplicates(found, left_out=choice == LEAVE_OUT)
+            if told and processes.is_first:
+                complain(told)
+            kept.append(each if choice == WARN or not found else without_photos(each, found))
+    if processes.is_first and choice == LEAVE_OUT:
+        processes.wait()
+    return kept
+
+
+def without_photos(data: "TrainingData", found: "Sequence[SplitDuplicate]") -> "TrainingData":
+    """Leave the training photos of pairs out. Raises UsageError if none is left."""
+    from retrieval.training.encoders.split_duplicates import without_duplicates
+
+    train = tuple(without_duplicates(data.train, found))
+    if not data.classes:
+        return replace(data, train=train)
+    kept = {photo.path for photo in train}
+    pairs = zip(data.train, data.classes, strict=True)
+    classes = tuple(kind for photo, kind in pairs if photo.path in kept)
+    return replace(data, train=train, classes=classes)
 
 
 def parse_interpolation(text: str) -> float | None:

@@ -56,7 +56,9 @@ class Processes:
         dist.all_gather(everyone, rows.detach().contiguous())
         if rows.requires_grad:
             own = rows * 1.0
-            own.register_hook(lambda gradient: gradient * self.world)
+            own.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: gradient * self.world
+            )
             everyone[self.rank] = own
         return torch.cat(everyone)
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.encoders.base import Space
+from retrieval.encoders.trust import trust
 from retrieval.errors import UsageError
+from retrieval.search import relevance
 from retrieval.search.relevance import (
     FEATURES,
     FIRST_FORMAT,
@@ -264,6 +267,21 @@ def test_a_librarys_own_calibration_goes_first_if_it_is_for_its_space(tmp_path, 
     assert calibration_for(starter.space, "image", tmp_path) == own
     assert calibration_for(OTHER_SPACE, "image", tmp_path) == calibration_for(OTHER_SPACE, "image")
     assert CalibrationFile.read(tmp_path / OWN_FILE) == file
+
+
+def test_the_calibration_in_the_folder_of_an_encoder_is_that_of_its_space(tmp_path, starter):
+    """But only if the user trusts the folder, and the space's own goes before it."""
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    space = replace(OTHER_SPACE, encoder=f"local-dir:{folder}")
+    shipped = Path(relevance.__file__).parent / "calibrations" / "starter.json"
+    file = CalibrationFile.read(shipped)
+    replace(file, space_id=space.id).write(folder / OWN_FILE)
+    assert not is_calibrated(space)
+    trust(folder)
+    assert is_calibrated(space)
+    assert calibration_for(space, "text") == file.by_kind["text"]
+    assert not is_calibrated(replace(space, weights="others"))
 
 
 def test_a_space_is_calibrated_by_a_file_that_names_it(tmp_path, starter):
