@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
 from retrieval.encoders.e5_file import Pieces
 
 if TYPE_CHECKING:
