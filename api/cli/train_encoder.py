@@ -268,20 +268,34 @@ def encoder(
     from retrieval.encoders.registry import resolve_device
     from retrieval.training.encoders.distributed import joined_processes
 
-    given |= {
-        "languages": split_list(languages),
-        "captions": tuple(captions),
-        "interpolation": parse_interpolation(interpolation),
-        "layers": parse_layers(layers),
-        "weights": parse_weights(weights, len(dataset)),
-        "learning_rate": learning_rate or 0.0,
-    }
-    if learning_rate is not None and not 0 < learning_rate < float("inf"):
-        raise UsageError(f"--learning-rate must be above 0, not {learning_rate}.")
+    options = parsed(given)
     with joined_processes(resolve_device(device)) as processes:
-        body = train(given, processes)
+        body = train(options, processes)
     if processes.is_first:
-        print_result(body, lambda: _report(body), as_json=as_json)
+        print_result(body, lambda: report(body), as_json=as_json)
+
+
+def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse the options of the command that are lists or choices.
+
+    Raises UsageError for one that cannot be meant.
+    """
+    rate = given["learning_rate"]
+    if rate is not None and not 0 < rate < float("inf"):
+        raise UsageError(f"--learning-rate must be above 0, not {rate}.")
+    if given["augmentation"] not in AUGMENTATIONS:
+        raise UsageError(
+            f"--augmentation takes {', '.join(AUGMENTATIONS)}, not {given['augmentation']!r}."
+        )
+    return {
+        **given,
+        "languages": split_list(given["languages"]),
+        "captions": tuple(given["captions"]),
+        "interpolation": parse_interpolation(given["interpolation"]),
+        "layers": parse_layers(given["layers"]),
+        "weights": parse_weights(given["weights"], len(given["dataset"])),
+        "learning_rate": rate or 0.0,
+    }
 
 
 def train(given: Mapping[str, Any], processes: "Processes") -> dict[str, Any]:
@@ -467,10 +481,7 @@ def pair_source(
     from retrieval.training.encoders.text_augmentation import CaptionAugmentation
     from retrieval.training.encoders.webdataset_pairs import WebDatasetPairs
 
-    strength = given["augmentation"]
-    if strength not in AUGMENTATIONS:
-        raise UsageError(f"--augmentation takes {', '.join(AUGMENTATIONS)}, not {strength!r}.")
-    operations = AUGMENTATIONS[strength]
+    operations = AUGMENTATIONS[given["augmentation"]]
     image = None if operations is None else RandomAugmentation(side, operations=operations)
     text = None
     if given["word_dropout"] or given["join_captions"]:
@@ -635,7 +646,7 @@ def _body(
     }
 
 
-def _report(body: Mapping[str, Any]) -> str:
+def report(body: Mapping[str, Any]) -> str:
     """Tabulate what training changed."""
     rows = body["figures"]
     width = max(len(f"{row['dataset']}, {row['metric']}") for row in rows)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.metrics import judge, per_query
 from benchmarks.quality.graded_queries import GradedQuery, QuerySet, SignedPair
 from benchmarks.quality.query_words import WORD_KINDS, Kind
+from benchmarks.quality.retrieval import FOUND_KEPT
 from indexer.pipeline import index_sources
 from indexer.sources import absolute
 from retrieval.encoders.base import Encoder
@@ -48,8 +49,28 @@ Judged = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class FoundPhoto:
+    """A photo of an answer. gain: above 0 is right, 0 wrong, -1 unsure."""
+
+    path: str
+    gain: int
+
+
+@dataclass(frozen=True)
+class AbsentFigures:
+    """A query that no photo is right for. shown: number of hits that are shown all the same."""
+
+    text: str
+    shown: int
+
+
+@dataclass(frozen=True)
 class QueryFigures:
-    """Figures of one query with right photos; see `KindFigures`. ap: average precision."""
+    """Figures of one query with right photos; see `KindFigures`.
+
+    ap: average precision. first_rank: rank of the first right photo among the judged ones; None if
+    none was found. found: the first of the ranking. wanted: paths of some right photos.
+    """
 
     text: str
     kind: str
@@ -63,6 +84,9 @@ class QueryFigures:
     shown_recall: float
     shown_f1: float
     best_f1: float
+    first_rank: int | None
+    found: tuple[FoundPhoto, ...]
+    wanted: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -124,6 +148,7 @@ class RunFigures:
     kinds: tuple[KindFigures, ...]
     signed: tuple[SignedFigures, ...]
     queries: tuple[QueryFigures, ...]
+    absent: tuple[AbsentFigures, ...]
 
 
 @dataclass(frozen=True)
@@ -233,13 +258,18 @@ def measure_queries(
     for name in rerankers:
         texts = [(TextPart(query.text),) for query in queries]
         answered = searcher.ask("queries", texts, [query.gains for query in queries], name)
-        figures = _query_figures(queries, answered)
+        figures = _query_figures(queries, answered, asked.photos)
+        absent = [
+            AbsentFigures(query.text, len(answer.shown.photos))
+            for query, answer in zip(queries, answered, strict=True)
+            if query.kind is Kind.ABSENT
+        ]
         kinds = _kind_figures(queries, answered, figures)
         signed = [
             _signed_figures(asked.pairs, searcher.ask_pairs(asked.pairs, name, minus), minus)
             for minus in ((False, True) if asked.pairs else ())
         ]
-        runs.append(RunFigures(name, tuple(kinds), tuple(signed), tuple(figures)))
+        runs.append(RunFigures(name, tuple(kinds), tuple(signed), tuple(figures), tuple(absent)))
     return QueriesResult(
         len(searcher.present), searcher.items, min_relevance, asked.dropped, tuple(runs)
     )
@@ -329,7 +359,7 @@ class _Searcher:
 
 
 def _query_figures(
-    queries: Sequence[GradedQuery], answered: Sequence[_Asked]
+    queries: Sequence[GradedQuery], answered: Sequence[_Asked], photos: Sequence[CaptionedPhoto]
 ) -> list[QueryFigures]:
     """Compute the figures of each query that has right photos."""
     there = [(q, a) for q, a in zip(queries, answered, strict=True) if q.right]
@@ -337,15 +367,18 @@ def _query_figures(
     for number, (query, answer) in enumerate(there):
         places = np.flatnonzero(query.gains > 0).tolist()
         qrels[str(number)] = {str(place): int(query.gains[place]) for place in places}
-        photos = answer.whole.photos
-        photos = photos[(photos >= 0) & (query.gains[photos] >= 0)]
-        run[str(number)] = {str(place): -float(n) for n, place in enumerate(photos.tolist())}
+        judged = answer.whole.photos
+        judged = judged[(judged >= 0) & (query.gains[judged] >= 0)]
+        run[str(number)] = {str(place): -float(n) for n, place in enumerate(judged.tolist())}
     judgments = judge(qrels, run)
     ranked = (per_query(judgments, name) for name in (f"precision@{TOP}", "map", "ndcg"))
     figures = []
     for (query, answer), precision, ap, ndcg in zip(there, *ranked, strict=True):
         shown, _ = answer.shown.judged(query.gains)
         whole, _ = answer.whole.judged(query.gains)
+        right = np.flatnonzero(whole > 0)
+        found = answer.whole.photos[answer.whole.photos >= 0][:FOUND_KEPT].tolist()
+        wanted = np.argsort(-query.gains, kind="stable")[: min(query.right, FOUND_KEPT)]
         figures.append(
             QueryFigures(
                 text=query.text,
@@ -360,6 +393,9 @@ def _query_figures(
                 shown_recall=float((shown > 0).sum() / query.right),
                 shown_f1=f1(shown, query.right),
                 best_f1=best_f1(whole, query.right),
+                first_rank=int(right[0]) + 1 if len(right) else None,
+                found=tuple(FoundPhoto(str(photos[n].path), int(query.gains[n])) for n in found),
+                wanted=tuple(str(photos[n].path) for n in wanted.tolist()),
             )
         )
     return figures

@@ -79,16 +79,12 @@ def write_report(
     Raises:
         UsageError: the packages for plots and pages are not installed.
     """
-    with import_errors_as(UsageError(_NEEDS)):
-        from jinja2 import Environment, select_autoescape
-
     failures = {
         direction: find_failures(record, dataset, direction, ranked[direction])
         for direction in record.directions
     }
-    template = files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=select_autoescape(default=True), trim_blocks=True)
-    page = environment.from_string(template).render(
+    page = render_page(
+        "report.html.jinja",
         record=record,
         names=DIRECTION_NAMES,
         figure=format_figure,
@@ -104,6 +100,21 @@ def write_report(
     html.write_text(page, encoding="utf-8")
     (folder / "report.md").write_text(markdown(record), encoding="utf-8")
     return html
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Fill in a template of this package, every text escaped.
+
+    Raises UsageError where the package for pages is not installed.
+    """
+    with import_errors_as(UsageError(_NEEDS)):
+        from jinja2 import Environment, FunctionLoader
+
+    def source(name: str) -> str:
+        return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+    environment = Environment(loader=FunctionLoader(source), autoescape=True, trim_blocks=True)
+    return environment.get_template(template).render(values)
 
 
 def markdown(record: QualityRecord) -> str:
@@ -259,9 +270,9 @@ def find_failures(
         failures.append(
             Failure(
                 rank=rank,
-                query=_show(query, queries[query]),
-                found=tuple(_show(item, items[item], item in qrels[query]) for item in found),
-                wanted=tuple(_show(item, items[item]) for item in wanted if item in items),
+                query=show_item(query, queries[query]),
+                found=tuple(show_item(item, items[item], item in qrels[query]) for item in found),
+                wanted=tuple(show_item(item, items[item]) for item in wanted if item in items),
             )
         )
     return failures
@@ -322,7 +333,14 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def _show(name: str, value: str | Path, relevant: bool = False) -> Shown:
+def show_item(name: str, value: str | Path, relevant: bool = False) -> Shown:
+    """Make a text, or the thumbnail of an image file, part of a report.
+
+    Args:
+        name: id of the item.
+        value: a text or an image file.
+        relevant: whether it is marked as right.
+    """
     if isinstance(value, str):
         return Shown(text=value, name=name, relevant=relevant)
     try:

@@ -146,6 +146,7 @@ def record_body(record: QualityRecord) -> dict[str, Any]:
                 },
                 "judgments": _plain_judgments(measured.judgments),
                 "groups": list(measured.groups),
+                "found": list(measured.found),
             }
             for direction, measured in record.directions.items()
         },
@@ -187,6 +188,7 @@ def _record(body: Mapping[str, Any]) -> QualityRecord:
                 judgments=_judgments(stored["judgments"]),
                 groups=tuple(stored["groups"]),
                 reranked=stored.get("reranked", 0),
+                found=tuple(map(tuple, stored.get("found", ()))),
             )
             for direction, stored in body["directions"].items()
         },

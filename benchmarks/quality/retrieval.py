@@ -36,6 +36,9 @@ from retrieval.search.candidates import Candidates, propose
 from retrieval.search.ordering import exclude, rank_by_vector
 from retrieval.search.rerank import image_text_scorer, text_scorer
 
+FOUND_KEPT = 3
+"""First items of each ranked list that a result holds."""
+
 FLAT = "flat"
 AUTO = "auto"
 RERANKED_DIRECTIONS = ("t2i", "i2t")
@@ -98,7 +101,8 @@ class RankedList:
 class DirectionResult:
     """One direction, measured. `groups`: for each judged query, what it must be resampled with.
 
-    reranked: how many items of each list a reranker scored; 0 where none did.
+    reranked: how many items of each list a reranker scored; 0 where none did. found: for each
+    judged query, the ids of its first items; empty in results that were written without.
     """
 
     direction: str
@@ -109,6 +113,7 @@ class DirectionResult:
     milliseconds: dict[str, float]
     truncated_texts: int
     reranked: int = 0
+    found: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +210,7 @@ def _measure_direction(
         rows = _embed(items, direction[2], encoder, cache)
         vectors = _embed(queries, direction[0], encoder, cache)
     stage, reranked = None, 0
+    first_items: dict[str, tuple[str, ...]] = {}
     if reranker is not None and direction in RERANKED_DIRECTIONS:
         reranked = min(setup.rerank_depth or reranker.depth, len(items))
         stage = _RerankedPairs(reranker, cache.tokens(reranker), [*items.values()])
@@ -238,6 +244,7 @@ def _measure_direction(
                 order[place, kept.ids] = -np.arange(len(kept), dtype=np.float32)
                 scores = _descending(kept.score, reranked)
                 ids = tuple(item_ids[item] for item in kept.ids)
+                first_items[query] = ids[:FOUND_KEPT]
                 on_ranked(direction, RankedList(query, ids, tuple(scores.tolist())))
             yield order
 
@@ -256,6 +263,7 @@ def _measure_direction(
         milliseconds=timer.timings_ms,
         truncated_texts=sum(encoder.token_count(text) > encoder.context_length for text in texts),
         reranked=reranked,
+        found=tuple(first_items[query] for query in judgments.query_ids),
     )
 
 

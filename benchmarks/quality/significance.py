@@ -123,10 +123,45 @@ def paired_test(
     if not np.isfinite(difference) or np.isinf(metric.of(first)):
         return PairedTest(np.nan, np.nan, np.nan, np.nan)
     pair = metric.per_query(first), metric.per_query(second)
-    figures = _resampled(pair, numbers, metric.aggregate, resamples, seed)
-    exchanged = _exchanged(pair, numbers, metric.aggregate, resamples, seed)
     # The same sum in another order differs in its last bits, and must count as equal.
     tolerance = 1e-12 * max(1.0, abs(metric.of(first)), abs(metric.of(second)))
+    aggregate = metric.aggregate
+    return _paired(pair, numbers, aggregate, difference, tolerance, resamples, level, seed)
+
+
+def paired_test_of_means(
+    first: PerQuery,
+    second: PerQuery,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> PairedTest:
+    """Test whether the means of two runs differ, from (q,) finite values of the same queries.
+
+    As `paired_test`, of independent queries. Raises UsageError for unequal numbers of values, or
+    none.
+    """
+    if len(first) != len(second) or not len(first):
+        raise UsageError(f"There are {len(first):,} and {len(second):,} values to compare.")
+    difference = float(np.mean(first) - np.mean(second))
+    tolerance = 1e-12 * max(1.0, float(np.abs(first).max()), float(np.abs(second).max()))
+    numbers = np.arange(len(first))
+    return _paired((first, second), numbers, "mean", difference, tolerance, resamples, level, seed)
+
+
+def _paired(
+    pair: tuple[PerQuery, PerQuery],
+    numbers: NDArray[np.int64],
+    aggregate: Aggregate,
+    difference: float,
+    tolerance: float,
+    resamples: int,
+    level: float,
+    seed: int,
+) -> PairedTest:
+    figures = _resampled(pair, numbers, aggregate, resamples, seed)
+    exchanged = _exchanged(pair, numbers, aggregate, resamples, seed)
     extreme = int(np.count_nonzero(np.abs(exchanged) >= abs(difference) - tolerance))
     return PairedTest(
         difference,

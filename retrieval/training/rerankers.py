@@ -30,6 +30,7 @@ from retrieval.rerankers.cross_attention_model import (
 from retrieval.rerankers.ood import mean_state
 from retrieval.training.captions import read_captioned_photos
 from retrieval.training.feature_folder import Progress
+from retrieval.training.hard_negatives import hard_negatives
 from retrieval.training.losses import contrastive_loss, matching_loss
 from retrieval.training.reranked import Reranked, best_weight
 from retrieval.training.state import TrainingConfig, TrainingState, training_run
@@ -162,7 +163,9 @@ def train_reranker(
     with training_run(config):
         train = _Split(config, encoder, "train", on_progress)
         validation = _Split(config, encoder, "val", on_progress)
-        near = hard_negatives(train.photo_vectors, train.caption_vectors, train.first, config)
+        near = hard_negatives(
+            train.photo_vectors, train.caption_vectors, train.first, neighbours=config.neighbours
+        )
         torch.manual_seed(config.seed)
         state = _State(config, train)
 
@@ -278,35 +281,6 @@ class _Split:
         self.photo_of = np.repeat(np.arange(len(photos)), np.diff(self.first))
         self.photo_vectors = np.asarray(self.photos.vectors, np.float32)
         self.caption_vectors = np.asarray(self.captions.vectors, np.float32)
-
-
-def hard_negatives(
-    photos: NDArray[np.float32],
-    captions: NDArray[np.float32],
-    first: NDArray[np.int64],
-    config: RerankerTraining,
-) -> NDArray[np.int64]:
-    """Find the photos that the encoder confuses with each photo, nearest first.
-
-    By the sum of the similarities of mean captions to photos (both ways), of photos and of mean
-    captions.
-
-    Args:
-        photos: (n, d) unit vectors.
-        captions: (m, d) unit vectors, grouped by photo.
-        first: (n + 1,) int64, photo i has the captions `first[i]` to `first[i + 1]`.
-        config: the settings; `neighbours` is used.
-
-    Returns:
-        (n, neighbours) int64, rows of photos.
-    """
-    means = np.add.reduceat(captions, first[:-1]) / np.diff(first)[:, None]
-    across = means @ photos.T
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
-    affinity = across + across.T + photos @ photos.T + means @ means.T
-    np.fill_diagonal(affinity, -np.inf)
-    count = min(config.neighbours, len(photos) - 1)
-    return np.argsort(-affinity, axis=1, kind="stable")[:, :count]
 
 
 class _State(TrainingState[CrossAttentionModel, RerankerEpoch]):

@@ -10,7 +10,7 @@ BENCHMARKS = {
     ),
     "compare": Entry(
         "api.cli.bench.retrieval:compare",
-        "Compare results with the first one: differences, confidence intervals, significance.",
+        "Compare results with the first one: differences, intervals, failures mended and new.",
     ),
     "ablation": Entry(
         "api.cli.bench.retrieval:ablation",

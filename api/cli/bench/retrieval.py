@@ -1,7 +1,7 @@
 """`mmsearch bench retrieval`, `compare` and `ablation`: retrieval quality."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,10 +37,12 @@ from api.cli.options import (
     print_result,
     split_list,
 )
-from retrieval.errors import UsageError
+from retrieval.errors import MMSearchError, UsageError
 
 if TYPE_CHECKING:
     from benchmarks.datasets import RetrievalDataset
+    from benchmarks.quality.comparison import Changes, ComparisonRow
+    from benchmarks.quality.comparison_report import Contents
     from benchmarks.quality.results import QualityRecord
     from benchmarks.quality.retrieval import Setup
 
@@ -150,22 +152,113 @@ def _chosen_languages(
 def compare(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULT...", help="Files of `bench retrieval --json-file`."),
+        typer.Argument(
+            metavar="RESULT...",
+            help="Files of `bench retrieval --json-file` or of `bench queries --json-file`.",
+        ),
     ],
-    metrics: MetricsOption = "hit_recall@1,hit_recall@5,hit_recall@10,map",
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Comma-separated metrics, such as hit_recall@1,map."),
+    ] = None,
+    rank: Annotated[
+        int,
+        typer.Option("--rank", min=1, help="A query fails without a right item among so many."),
+    ] = 10,
+    report: Annotated[
+        Path | None,
+        option("--report", "DIR", "Write a report with pictures of the failures mended and new."),
+    ] = None,
+    failures: Annotated[
+        int,
+        typer.Option(
+            "--failures", min=0, max=200, help="Maximum number of failures of each list to show."
+        ),
+    ] = 24,
     markdown_file: MarkdownOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare results with the first one: differences, confidence intervals, significance."""
+    """Compare results with the first one: differences, intervals, failures mended and new."""
+    from benchmarks.quality.comparison import comparison_markdown
+    from benchmarks.quality.comparison_report import changes_text, write_comparison_report
+    from benchmarks.quality.queries_comparison import is_queries_result
+
+    of_queries = {is_queries_result(file) for file in results}
+    if len(of_queries) > 1:
+        raise UsageError("Compare results of `bench retrieval`, or of `bench queries`, not both.")
+    names = split_list(metrics) if metrics else ()
+    compared = _compared_queries if of_queries == {True} else _compared_records
+    rows, changes = compared(results, names, rank, seed, bool(report))
+    text = comparison_markdown(rows) + changes_text(changes)
+    if markdown_file:
+        markdown_file.write_text(text, encoding="utf-8")
+    body: dict[str, Any] = {
+        "rows": [vars(row) for row in rows],
+        "changes": [asdict(each) for each, _ in changes],
+    }
+    if report:
+        page = write_comparison_report(report, rows, changes, count=failures)
+        body["report"] = str(page)
+    print_result(body, lambda: text, as_json=as_json)
+
+
+_RECORD_METRICS = ("hit_recall@1", "hit_recall@5", "hit_recall@10", "map")
+
+
+def _compared_records(
+    files: "Sequence[Path]", metrics: tuple[str, ...], rank: int, seed: int, pictures: bool
+) -> "tuple[list[ComparisonRow], list[tuple[Changes, Contents]]]":
+    """Compare results of `bench retrieval`; without pictures, their dataset may be gone."""
+    from benchmarks.quality.comparison import compare_records, distinct_labels, find_changes
+    from benchmarks.quality.comparison_report import NO_CONTENTS, contents_of_dataset
     from benchmarks.quality.results import read_records
 
-    read = [read_records(file) for file in results]
+    read = [read_records(file) for file in files]
     if all(len(records) == 1 for records in read):
         groups = [[records[0] for records in read]]
     else:
         groups = _by_language(read)
-    _print_comparison(groups, split_list(metrics), seed, markdown_file, as_json)
+    rows, changes = [], []
+    for records in groups:
+        labels = distinct_labels([record.label for record in records])
+        rows += compare_records(records, metrics or _RECORD_METRICS, labels, seed=seed)
+        found = find_changes(records, labels, rank=rank)
+        try:
+            known = contents_of_dataset(records[0])
+        except MMSearchError:
+            if pictures:
+                raise
+            known = {}
+        changes += [(each, known.get(each.direction, NO_CONTENTS)) for each in found]
+    return rows, changes
+
+
+def _compared_queries(
+    files: "Sequence[Path]", metrics: tuple[str, ...], rank: int, seed: int, _pictures: bool
+) -> "tuple[list[ComparisonRow], list[tuple[Changes, Contents]]]":
+    """Compare results of `bench queries`."""
+    from benchmarks.quality.comparison import distinct_labels
+    from benchmarks.quality.comparison_report import contents_of_queries
+    from benchmarks.quality.queries_comparison import (
+        compare_queries,
+        find_query_changes,
+        paired_runs,
+        read_queries_records,
+    )
+
+    if len(files) < 2:
+        raise UsageError("A comparison needs at least two results.")
+    rows, changes = [], []
+    for runs in paired_runs([read_queries_records(file) for file in files]):
+        labels = distinct_labels([run.label for run in runs])
+        group = [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
+        rows += compare_queries(group, *([metrics] if metrics else []), seed=seed)
+        contents = contents_of_queries(group)
+        changes += [
+            (each, contents[each.direction]) for each in find_query_changes(group, rank=rank)
+        ]
+    return rows, changes
 
 
 def _by_language(read: "Sequence[Sequence[QualityRecord]]") -> "list[list[QualityRecord]]":

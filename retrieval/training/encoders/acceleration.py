@@ -1,4 +1,4 @@
-"""Mixed precision where it is faster on the device at hand."""
+"""Mixed precision where it is faster on the device at hand, and less memory for activations."""
 
 import time
 from contextlib import AbstractContextManager
@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from retrieval.errors import UsageError
 from retrieval.training.encoders.gradient_cache import Inputs, batch_statistics_kept
 from retrieval.training.losses import contrastive_loss
 
@@ -49,6 +50,33 @@ def fastest_precision(
                     best[precision] = min(best[precision], _now(device) - started)
     fastest = min(candidates, key=lambda precision: best[precision])
     return fastest if best[fastest] < GAIN * best[torch.float32] else torch.float32
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Let a model compute the activations of its layers again in the backward pass (slower).
+
+    They take most of the memory of training (Chen et al. 2016). Gradients stay the same.
+
+    Raises:
+        UsageError: the image tower cannot do this.
+    """
+    from open_clip.hf_model import HFTextEncoder
+    from open_clip.modified_resnet import ModifiedResNet
+
+    if isinstance(model.visual, ModifiedResNet):  # open_clip would do nothing, silently
+        raise UsageError(
+            "The ResNets of open_clip cannot recompute activations. Train without gradient "
+            "checkpointing, in smaller parts of a batch."
+        )
+    text = getattr(model, "text", None)
+    if isinstance(text, HFTextEncoder):
+        model.visual.set_grad_checkpointing()  # type: ignore[operator, union-attr]
+        transformer = text.transformer
+        # The older name, which open_clip calls, is deprecated in transformers 5.
+        enable = getattr(transformer, "activation_checkpointing_enable", None)
+        (enable or transformer.gradient_checkpointing_enable)()
+    else:
+        model.set_grad_checkpointing()  # type: ignore[operator]
 
 
 def _now(device: torch.device) -> float:

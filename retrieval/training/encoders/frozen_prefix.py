@@ -325,10 +325,11 @@ class FrozenPrefix(nn.Module):
         tower, frozen = self._tuned.layers.towers[side], self._tuned.frozen[side]
         digest = hashlib.sha256(type(self.model).__name__.encode())
         for layer in tower.layers[:frozen]:
-            found = {name: parameter_of(self.model, name) for name in layer.parameters}
+            found: dict[str, Tensor] = {
+                name: parameter_of(self.model, name) for name in layer.parameters
+            }
             for module in layer.modules:
-                for name, buffer in self.model.get_submodule(module).named_buffers(module):
-                    found[name] = buffer  # type: ignore[assignment]
+                found.update(self.model.get_submodule(module).named_buffers(module))
             for name, values in sorted(found.items()):
                 digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
                 digest.update(values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -513,8 +514,8 @@ def caption_states(
         if offsets is None:
             values[rows] = _float16(states)
         else:
-            mask = np.arange(shape[0]) < lengths[rows, None]
-            values[offsets[rows.start] : offsets[rows.stop]] = _float16(states[mask])
+            mask = torch.from_numpy(np.arange(shape[0]) < lengths[rows, None])
+            values[offsets[rows.start] : offsets[rows.stop]] = _float16(states.cpu()[mask])
     return CaptionStates(token_ids, values, offsets)
 
 

@@ -177,8 +177,8 @@ def _leaves(outputs: list[Encoded]) -> Encoded:
     return (
         images,
         texts,
-        scale.clone().requires_grad_(),
-        None if bias is None else bias.clone().requires_grad_(),
+        scale.detach().clone().requires_grad_(),
+        None if bias is None else bias.detach().clone().requires_grad_(),
     )
 
 

@@ -63,6 +63,8 @@ class DualModel:
                 save_assembled(self.model, self.tokenizer, made)
             else:
                 self._save_plain(made)
+            # safetensors keeps others from reading what it writes, such as a service.
+            (made / WEIGHTS_NAME).chmod((made / CONFIG_NAME).stat().st_mode)
             if folder.exists():
                 folder.rename(Path(place) / "before")
             made.rename(folder)

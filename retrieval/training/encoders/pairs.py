@@ -446,7 +446,7 @@ def decoded_batches(
     # which nothing here draws from, would be drawn from the process's own.
     loader = DataLoader(
         decode,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=_as_it_is,
         generator=torch.Generator(),
@@ -496,5 +496,5 @@ class _Decoder:
         )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch

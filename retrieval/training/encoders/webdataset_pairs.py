@@ -16,7 +16,7 @@ import xxhash
 from retrieval.errors import NotFoundError, UnreadableFileError, UsageError, import_errors_as
 from retrieval.objects.opening import open_path
 from retrieval.objects.paths import SHARD_ENDING, given_uri, is_uri
-from retrieval.objects.shards import members_of
+from retrieval.objects.shards import Member, members_of
 from retrieval.training.encoders.pairs import (
     DamagedImages,
     ImageAugmentation,
@@ -189,7 +189,7 @@ class WebDatasetPairs:
             yield {}
 
     def _members_of(self, shard: str, file: BinaryIO) -> Iterator[_Sample]:
-        members = []
+        members: list[tuple[str, Member]] = []
         try:
             members.extend(members_of(file))
         except OSError as error:
@@ -262,11 +262,11 @@ def find_shards(pattern: str) -> list[str]:
 
 
 def _expanded(pattern: str) -> Iterable[str]:
-    from braceexpand import UnbalancedBracesError, braceexpand
+    from braceexpand import braceexpand
 
     try:
         yield from braceexpand(pattern)
-    except UnbalancedBracesError as error:
+    except ValueError as error:
         raise UsageError(f"The braces of {pattern} do not match: {error}.") from error
 
 

@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quality.comparison import ComparisonRow, compare_records, comparison_markdown
+from benchmarks.quality.comparison import (
+    CHANGES_PRINTED,
+    ComparisonRow,
+    changes_markdown,
+    compare_records,
+    comparison_markdown,
+    distinct_labels,
+    find_changes,
+)
 from benchmarks.quality.embedding_cache import EmbeddingCache
 from benchmarks.quality.results import record_of
 from benchmarks.quality.retrieval import Setup, measure_quality
@@ -68,3 +76,49 @@ def test_differences_are_signed_points_and_ranks_stay_ranks():
         "| image to text | mean_rank | b | 9.0 | +2.0 | +1.0 to +3.0 | 0.0001 |",
         "| text to image | mean_rank | c | inf | not comparable |  |  |",
     ]
+
+
+def changed(record, ranks, found=()):
+    """Return a record of text to image alone, with other ranks of its 90 queries."""
+    direction = record.directions["t2i"]
+    judgments = replace(direction.judgments, ranks=np.array(ranks, dtype=np.float64))
+    return replace(record, directions={"t2i": replace(direction, judgments=judgments, found=found)})
+
+
+def test_failures_that_are_mended_and_new_are_told_apart(measured):
+    record, _ = measured
+    rest = [1.0] * 84
+    before = changed(record, [50, 11, 11, 10, 3, 1, *rest])
+    after = changed(record, [10, 1, 12, 11, math.inf, 9, *rest])
+    [changes] = find_changes([before, after], rank=10)
+    ids = record.directions["t2i"].judgments.query_ids
+    assert [change.query for change in changes.mended] == [ids[1], ids[0]]
+    assert [change.query for change in changes.new] == [ids[4], ids[3]]
+    assert (changes.mended[0].before, changes.mended[0].after) == (11, 1)
+    assert changes.queries == 90
+    [backwards] = find_changes([after, before], rank=10)
+    assert {change.query for change in backwards.new} == {ids[0], ids[1]}
+    [same] = find_changes([before, before], rank=10)
+    assert same.mended == same.new == ()
+    with pytest.raises(UsageError, match="at least 1"):
+        find_changes([before, after], rank=0)
+
+
+def test_changes_tell_the_numbers_and_the_largest(measured):
+    record, _ = measured
+    before = changed(record, [math.inf, *range(20, 40), *[1] * 69])
+    [changes] = find_changes([before, changed(record, [1] * 90)], ["old", "new"], rank=10)
+    text = changes_markdown(changes, lambda query: f"<{query}>")
+    assert "text to image, new: 21 failures mended, 0 new, of 90 queries" in text
+    first = record.directions["t2i"].judgments.query_ids[0]
+    assert f"- mended: not found, then rank 1: <{first}>" in text
+    assert text.count("- mended") == CHANGES_PRINTED
+
+
+def test_equal_labels_are_numbered():
+    assert distinct_labels(["a", "b", "a"]) == ["a [1]", "b", "a [3]"]
+
+
+def test_labels_cannot_break_the_table():
+    table = comparison_markdown([ComparisonRow("a|b", "t2i", "map", 0.5)])
+    assert r"| a\|b |" in table

@@ -176,6 +176,17 @@ def test_figures_are_of_what_the_engine_finds_and_shows(measured, engine, asked,
         assert row.shown_recall == pytest.approx(found / len(ranks))
         assert row.shown_precision == (pytest.approx(found / len(shown)) if shown else None)
         assert row.shown_f1 <= row.best_f1 + 1e-12
+        assert row.first_rank == ranks[0]
+        first = hits_of(engine, photos, (TextPart(query.text),))[:3]
+        assert [(each.path, each.gain) for each in row.found] == [
+            (str(photos[n].path), query.gains[n]) for n in first
+        ]
+        right = {str(photo.path) for n, photo in enumerate(photos) if query.gains[n] > 0}
+        assert set(row.wanted) <= right
+        assert len(row.wanted) == min(3, len(right))
+    for query in asked.queries[-2:]:
+        [absent] = [each for each in run.absent if each.text == query.text]
+        assert absent.shown == len(hits_of(engine, photos, (TextPart(query.text),), 0.05))
 
 
 def test_figures_of_a_kind_are_means_of_its_queries(measured):

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.metrics import Judgments
-from benchmarks.quality.significance import confidence_interval, paired_test
+from benchmarks.quality.significance import (
+    confidence_interval,
+    paired_test,
+    paired_test_of_means,
+)
 from retrieval.errors import UsageError
 
 
@@ -190,3 +194,14 @@ def test_groups_must_name_every_query():
 def test_an_unknown_metric_is_refused():
     with pytest.raises(UsageError, match="Unknown metric 'mpr'"):
         confidence_interval(first_ranks([1]), "mpr")
+
+
+def test_means_are_tested_as_judgments_are():
+    ranks = np.random.default_rng(3).integers(1, 9, (2, 60)).astype(float)
+    expected = paired_test(first_ranks(ranks[0]), first_ranks(ranks[1]), "mrr", seed=5)
+    found = paired_test_of_means(1 / ranks[0], 1 / ranks[1], seed=5)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    with pytest.raises(UsageError, match="60 and 59 values"):
+        paired_test_of_means(ranks[0], ranks[1, :59])
+    with pytest.raises(UsageError, match="0 and 0 values"):
+        paired_test_of_means(ranks[0, :0], ranks[1, :0])

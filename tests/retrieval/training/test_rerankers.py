@@ -23,7 +23,6 @@ from retrieval.training.rerankers import (
     RerankerResult,
     RerankerTraining,
     draw_batches,
-    hard_negatives,
     train_reranker,
 )
 from retrieval.training.validation import Recalls
@@ -223,39 +222,6 @@ def test_the_best_epoch_or_its_mean_with_the_last_is_kept(
         assert torch.equal(later[name], kept[1][name])
     assert result.averaged == (mean_recall > 0.7)
     assert torch.equal(load_file(result.model)[name], kept[1][name]) != result.averaged
-
-
-def vectors(*rows: Sequence[float]) -> np.ndarray:
-    array = np.array(rows, np.float32)
-    return array / np.linalg.norm(array, axis=1, keepdims=True)
-
-
-@pytest.mark.parametrize("neighbours", [1, 3, 5, 100])
-def test_hard_negatives_are_near_and_never_the_photo_itself(
-    neighbours: int, config: RerankerTraining
-) -> None:
-    random = np.random.default_rng(0)
-    photos = vectors(*random.normal(size=(6, 8)))
-    photos[4] = vectors(photos[1] + 0.02 * random.normal(size=8).astype(np.float32))[0]
-    counts = [1, 3, 2, 5, 2, 1]
-    first = np.cumsum([0, *counts])
-    owners = np.repeat(np.arange(6), counts)
-    captions = vectors(*(photos[owners] + 0.1 * random.normal(size=(14, 8)).astype(np.float32)))
-    config = dataclasses.replace(config, neighbours=neighbours)
-    near = hard_negatives(photos, captions, first, config)
-    assert near.shape == (6, min(neighbours, 5))
-    for photo, row in enumerate(near):
-        assert photo not in row
-        assert len(set(row.tolist())) == len(row)
-    assert near[1, 0] == 4
-    assert near[4, 0] == 1
-    if neighbours >= 5:
-        means = np.stack([captions[owners == photo].mean(0) for photo in range(6)])
-        alike = means / np.linalg.norm(means, axis=1, keepdims=True)
-        affinity = means @ photos.T + photos @ means.T + photos @ photos.T + alike @ alike.T
-        for photo, row in enumerate(near):
-            expected = sorted({*range(6)} - {photo}, key=lambda other: -affinity[photo, other])
-            assert row.tolist() == expected
 
 
 @pytest.mark.parametrize(("batch_size", "group_size"), [(2, 1), (6, 3), (7, 40), (12, 4), (50, 5)])

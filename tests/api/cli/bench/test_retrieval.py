@@ -113,6 +113,65 @@ def test_languages_are_rows_of_one_table(run, captioned, tmp_path, tiny_checkpoi
     ]
 
 
+@pytest.mark.slow
+def test_failures_mended_and_new_are_shown_as_pictures(
+    run, captioned, tmp_path, tiny_checkpoint, other_checkpoint
+):
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for file, checkpoint in zip(files, (tiny_checkpoint, other_checkpoint), strict=True):
+        result = run(
+            *("retrieval", "--dataset", captioned, "--cache", tmp_path / "cache"),
+            *("--encoder", f"local-dir:{checkpoint}", "--metrics", "mrr", "--json-file", file),
+        )
+        assert result.exit_code == 0, result.output
+    bodies = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    ranks = [body["directions"]["t2i"]["judgments"]["ranks"] for body in bodies]
+    mended = sum(after <= 2 < before for before, after in zip(*ranks, strict=True))
+    new = sum(before <= 2 < after for before, after in zip(*ranks, strict=True))
+    assert mended + new
+
+    compared = run("compare", *files, "--rank", 2, "--report", tmp_path / "report")
+    assert compared.exit_code == 0, compared.output
+    assert f": {mended} failures mended, {new} new, of 12 queries" in compared.output
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"{mended} failures mended, {new} new, of 12 queries" in page
+    assert "data:image/jpeg;base64," in page
+    printed = json.loads(run("compare", *files, "--rank", 2, "--json").stdout)
+    first = printed["changes"][0]
+    assert (len(first["mended"]), len(first["new"])) == (mended, new)
+    assert all(len(each["found_after"]) == 3 for each in first["mended"] + first["new"])
+
+    # Without the dataset, ids stand for the queries, and there are no pictures.
+    Path(captioned.partition(":")[2], "captions.jsonl").unlink()
+    assert "#0" in run("compare", *files, "--rank", 2).output + "#0" * (mended == 0)
+    assert run("compare", *files, "--report", tmp_path / "report").exit_code != 0
+
+
+@pytest.mark.slow
+def test_results_of_queries_are_compared_by_kind(run, captioned, tmp_path, tiny_checkpoint):
+    file, other = tmp_path / "queries.json", tmp_path / "retrieval.json"
+    common = ("--dataset", captioned, "--encoder", f"local-dir:{tiny_checkpoint}")
+    common = (*common, "--cache", tmp_path / "cache")
+    result = run(
+        *("queries", *common, "--rerank", "none", "--least", 1, "--most", 4, "--captions", 4),
+        *("--pairs", 0, "--json-file", file),
+    )
+    assert result.exit_code == 0, result.output
+    compared = run("compare", file, file, "--report", tmp_path / "report", "--json")
+    assert compared.exit_code == 0, compared.output
+    rows = json.loads(compared.stdout)["rows"]
+    assert {"caption", "absent"} <= {row["direction"] for row in rows}
+    assert all(row["difference"] in {None, 0} for row in rows)
+    assert "Comparison" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    run("retrieval", *common, "--metrics", "mrr", "--json-file", other)
+    with pytest.raises(UsageError, match="not both"):
+        raise run("compare", file, other).exception
+    with pytest.raises(UsageError, match="at least two"):
+        raise run("compare", file).exception
+    with pytest.raises(UsageError, match="no metric of queries"):
+        raise run("compare", file, file, "--metrics", "mrr").exception
+
+
 def test_the_ablation_has_a_row_for_each_depth(run, captioned, random_fusion, tmp_path):
     result = run(
         *("ablation", "--dataset", captioned, "--cache", tmp_path / "cache", "--factory", "SQ8"),

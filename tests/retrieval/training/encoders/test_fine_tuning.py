@@ -91,7 +91,7 @@ def test_figures_are_those_of_the_saved_encoder(whole, photos):
 
 
 def test_the_chosen_share_is_the_best_on_validation(whole):
-    output, result = whole
+    result = whole[1]
     means = {trial.share: trial.recalls.mean for trial in result.trials}
     assert len(means) == 11
     assert means[result.share] == max(means.values()) == result.after.mean
