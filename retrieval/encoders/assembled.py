@@ -33,8 +33,10 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from retrieval.encoders import hub
-from retrieval.encoders.checkpoints import CheckpointKind
+from retrieval.encoders import e5, hub
+from retrieval.encoders.checkpoints import CheckpointKind, quiet_transformers
+from retrieval.encoders.e5_file import E5File
+from retrieval.encoders.e5_tokenizer import fast_tokenizer
 from retrieval.encoders.modalities import ASSEMBLED
 from retrieval.encoders.towers import EFFICIENTNET_LITE2, efficientnet_lite2, minilm_files
 from retrieval.errors import EncoderUnavailableError, UsageError, first_line
@@ -46,6 +48,7 @@ CONTEXT_LENGTH = 77
 
 LITE2 = "efficientnet-lite2"
 MINILM = "minilm"
+E5 = "e5"
 """Names of the towers whose weights come in installed packages."""
 
 THIS_FOLDER = "."
@@ -217,7 +220,8 @@ def assemble(
         name: `assembled:IMAGE_TOWER+TEXT_TOWER`. An image tower is a name of timm, whose weights
             come from the hub's cache or the hub, a folder as timm saves it (`config.json` and
             `model.safetensors`), or `efficientnet-lite2`; a text tower is a repository of the hub,
-            a folder as `save_pretrained` writes it, or `minilm`. The last two need no download.
+            a folder as `save_pretrained` writes it, `minilm`, or `e5`, the multilingual one of
+            `starter`. Those without a folder or repository need no download.
         dimension: of the space. (default: 512)
         pooling: of the text tower's tokens, `mean` or `cls`. Image towers pool as they were trained
             to. (default: mean)
@@ -505,6 +509,8 @@ def _text_tower(name: str, image_name: str, tower: str) -> tuple[nn.Module, Any]
         _TEXT_PARTS,
         separator="+",
     )
+    if tower == E5:
+        return _multilingual_e5()
     if tower == MINILM:
         folder = minilm_files()[0].parent
     else:
@@ -541,6 +547,41 @@ def _text_tower(name: str, image_name: str, tower: str) -> tuple[nn.Module, Any]
         transformer.config.pad_token_id = pad
     return transformer, tokenizer
 
+
+def _multilingual_e5() -> tuple[nn.Module, Any]:
+    """Expand the text tower of `starter`, whose package has it in 4 bits, to a BERT in float32."""
+    import transformers
+
+    weights = {name: torch.from_numpy(value) for name, value in e5.bert_weights().items()}
+    rows = {name: len(weights[f"embeddings.{name}_embeddings.weight"]) for name in _TABLES}
+    config = transformers.BertConfig(
+        vocab_size=rows["word"],
+        max_position_embeddings=rows["position"],
+        type_vocab_size=rows["token_type"],
+        hidden_size=e5.WIDTH,
+        intermediate_size=e5.INNER,
+        num_hidden_layers=e5.LAYERS,
+        pad_token_id=1,
+    )
+    model = transformers.BertModel(config, add_pooling_layer=False).eval()
+    model.load_state_dict(weights)
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=fast_tokenizer(E5File(e5.weights_path()).pieces, e5.PREFIX),
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+        model_max_length=rows["position"],
+    )
+    with tempfile.TemporaryDirectory() as folder, quiet_transformers():
+        made.save_pretrained(folder)
+        return model, HFTokenizer(folder, context_length=CONTEXT_LENGTH)
+
+
+_TABLES = ("word", "position", "token_type")
 
 _TEXT_PARTS = {
     "configuration": ("config.json",),

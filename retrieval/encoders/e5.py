@@ -131,6 +131,35 @@ class E5Tower:
         return embedded
 
 
+def bert_weights() -> dict[str, Array]:
+    """Read all weights in float32, named and laid out as those of `BertModel` in `transformers`."""
+    file = E5File(weights_path())
+    at = "embeddings"
+    state = {
+        f"{at}.word_embeddings.weight": file.matrix("emb.word", WIDTH),
+        f"{at}.position_embeddings.weight": file.floats("emb.pos").reshape(-1, WIDTH).copy(),
+        f"{at}.token_type_embeddings.weight": file.floats("emb.type").reshape(-1, WIDTH).copy(),
+    }
+    norms = {f"{at}.LayerNorm": "emb.ln"}
+    for number in range(LAYERS):
+        at = f"encoder.layer.{number}"
+        maps = {
+            **{f"attention.self.{role}": (role[0], WIDTH) for role in ("query", "key", "value")},
+            "attention.output.dense": ("ao", WIDTH),
+            "intermediate.dense": ("fi", WIDTH),
+            "output.dense": ("fo", INNER),
+        }
+        for name, (own, columns) in maps.items():
+            state[f"{at}.{name}.weight"] = file.matrix(f"l{number}.{own}.w", columns)
+            state[f"{at}.{name}.bias"] = file.floats(f"l{number}.{own}.b").copy()
+        norms[f"{at}.attention.output.LayerNorm"] = f"l{number}.aln"
+        norms[f"{at}.output.LayerNorm"] = f"l{number}.oln"
+    for name, own in norms.items():
+        state[f"{name}.weight"] = file.floats(f"{own}.w").copy()
+        state[f"{name}.bias"] = file.floats(f"{own}.b").copy()
+    return state
+
+
 def last_layers(count: int) -> list[dict[str, Array]]:
     """Read the weights of the last layers, to train copies of them.
 

