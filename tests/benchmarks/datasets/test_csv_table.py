@@ -100,7 +100,7 @@ class TestCsv:
             ("image,text\na.jpg,a dog, big\n", "", r"table\.csv:2: 3 fields"),
             ('image,text\na.jpg,"a dog\nmy cat.jpg,x\n', "", r"table\.csv:3: not CSV"),
             ("image,image\na.jpg,b\n", "", "same name"),
-            ("file,words\na.jpg,b\n", "", r"no column 'image'.*file, words.*\?image=COLUMN"),
+            ("name,words\na.jpg,b\n", "", r"no column 'image'.*name, words.*\?image=COLUMN"),
             ("image,text\na.jpg,b\n", "?text=title", "no column 'title'"),
             ("image,text\na.jpg,b\n", "?delimiter=ab", "delimiter 'ab'"),
             ("image,text\n", "", "no rows"),
