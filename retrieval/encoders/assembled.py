@@ -94,14 +94,14 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
 
     def __init__(
         self,
-        transformer: nn.Module,
+        transformer: Any,
         pooler_type: str,
         projection: str,
         dimension: int,
         context_length: int,
     ) -> None:
         nn.Module.__init__(self)
-        self.config: Any = transformer.config
+        self.config = transformer.config
         self.transformer = transformer
         self.output_tokens, self.output_dim = False, dimension
         self.trims = True
@@ -122,7 +122,7 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
 
     def forward(self, ids: Tensor) -> Tensor:
         """Project (n, t) token ids to (n, d), not normalised."""
-        if self.trims and not torch.jit.is_tracing():
+        if self.trims and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             places = (ids != self.config.pad_token_id).any(0).nonzero()
             ids = ids[:, : int(places.max()) + 1 if len(places) else 1]
         return text_outputs(self, ids)[0]
@@ -301,7 +301,8 @@ def save_assembled(model: AssembledModel, tokenizer: Any, folder: Path) -> None:
     config = dict(model.config)
     if model.logit_bias is not None:
         config["init_logit_bias"] = float(model.logit_bias.detach())
-    preprocess = {key: value for key, value in model.visual.preprocess_cfg.items() if key != "size"}
+    image: Any = model.visual
+    preprocess = {key: value for key, value in image.preprocess_cfg.items() if key != "size"}
     written = {"model_cfg": config, "preprocess_cfg": preprocess, "assembled_from": model.parts}
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as place:
@@ -590,10 +591,10 @@ _TEXT_PARTS = {
 }
 
 
-def _without_decoder(model: nn.Module) -> nn.Module:
+def _without_decoder(model: Any) -> Any:
     """Return what reads texts of a model, without a layer that pools them."""
     if getattr(model.config, "is_encoder_decoder", False):
-        model = model.get_encoder()  # type: ignore[operator]
+        model = model.get_encoder()
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = None
     return model

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class ImageTower:
     """
 
     def __init__(self, device: str = "cpu") -> None:
-        model = efficientnet_lite2()
+        model: Any = efficientnet_lite2()
         fold_batch_norms(model.eval())
         self.device = torch.device(device)
         # Channels-last pays on every device that this runs on; measured on CPU: twice as fast.
