@@ -202,15 +202,21 @@ class Client:
         text: str | None = None,
         *,
         image: ImageLike | None = None,
+        audio: AudioLike | None = None,
         limit: int = DEFAULT_VALUES,
         **options: Unpack[SearchOptions],
     ) -> Facets:
-        """Count the hits of a search; without text, image and parts, what passes its filter.
+        """Count the hits of a search; without text, files and parts, what passes its filter.
 
         limit: Maximum number of values of each facet.
         """
-        encoded = None if image is None else in_base64(image)
-        return self.ask_facets(search_request({"text": text, "image": encoded, **options}), limit)
+        asked = {
+            "text": text,
+            "image": None if image is None else in_base64(image),
+            "audio": None if audio is None else in_base64(audio),
+            **options,
+        }
+        return self.ask_facets(search_request(asked), limit)
 
     def ask_facets(self, request: SearchRequest, limit: int = DEFAULT_VALUES) -> Facets:
         """Count the hits of a search request."""
@@ -680,17 +686,21 @@ class AsyncClient:
         text: str | None = None,
         *,
         image: ImageLike | None = None,
+        audio: AudioLike | None = None,
         limit: int = DEFAULT_VALUES,
         **options: Unpack[SearchOptions],
     ) -> Facets:
-        """Count the hits of a search; without text, image and parts, what passes its filter.
+        """Count the hits of a search; without text, files and parts, what passes its filter.
 
         limit: Maximum number of values of each facet.
         """
-        encoded = None if image is None else in_base64(image)
-        return await self.ask_facets(
-            search_request({"text": text, "image": encoded, **options}), limit
-        )
+        asked = {
+            "text": text,
+            "image": None if image is None else in_base64(image),
+            "audio": None if audio is None else in_base64(audio),
+            **options,
+        }
+        return await self.ask_facets(search_request(asked), limit)
 
     async def ask_facets(self, request: SearchRequest, limit: int = DEFAULT_VALUES) -> Facets:
         """Count the hits of a search request."""

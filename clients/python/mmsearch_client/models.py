@@ -1034,6 +1034,8 @@ class Stats(BaseModel):
     """Names of the models that look for texts in what is indexed, by task."""
     can_find_text_in_pictures: bool = False
     """Whether `ocr` of `POST /v1/index` can be true here."""
+    can_describe_images: bool = False
+    """Whether the service has a model for `POST /v1/describe`."""
     max_upload_bytes: int = 0
     """Maximum size of a request, and so of an uploaded file."""
     index_below: list[str] = []
