@@ -79,6 +79,7 @@ NO_MODULE_OF_THEIR_NAME = {
     "tests/test_packaging.py",
     "tests/test_scale.py",
     "tests/test_site.py",
+    "tests/test_training_tutorial.py",
     "tests/test_words.py",
 }
 """Tests of what several modules do together, as are all in tests/faults."""

@@ -55,7 +55,7 @@ def test_an_encoder_from_parts_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("starter", "cannot be trained"),
+        ("starter", "mmsearch train heads"),
         ("clap:some/where", "cannot be trained"),
         ("local-dir:nowhere@bf16", "Name local-dir:nowhere"),
         ("local-dir:nowhere", "open_clip_config.json"),
