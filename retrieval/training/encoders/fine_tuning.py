@@ -250,7 +250,7 @@ class _Run:
         validation: Sequence[CaptionedPhoto],
         processes: Processes,
         log: TrainingLog,
-        on_progress: Progress,
+        on_progress: Callable[..., None],
         should_stop: Callable[[], bool],
     ) -> None:
         self.config = config
@@ -357,7 +357,7 @@ class _Run:
             loss=state.losses / max(1, state.begun),
             recalls=found,
             best=state.is_best(found),
-            scale=float(state.learned.logit_scale.detach().exp()),  # type: ignore[operator,union-attr]
+            scale=float(state.learned.logit_scale.detach().exp()),  # type: ignore[operator]
         )
 
     def _gradients(self, state: "_State", batch: Batch, device: str) -> float:
@@ -493,13 +493,13 @@ class _State(TrainingState[nn.Module, EncoderEpoch]):
         }
         self._is_first = processes.is_first
         self.precision = ""
-        scale = learned.logit_scale.detach()  # type: ignore[operator,union-attr]
+        scale = learned.logit_scale.detach()  # type: ignore[operator]
         self._most_scale = max(_MOST_SCALE, float(scale))
 
     def limit_scale(self) -> None:
         """Keep the temperature from collapsing."""
         with torch.no_grad():
-            self.learned.logit_scale.clamp_(max=self._most_scale)  # type: ignore[operator,union-attr]
+            self.learned.logit_scale.clamp_(max=self._most_scale)  # type: ignore[operator]
 
     def merged(self) -> dict[str, Tensor]:
         """Return all weights, by their names in the model to begin with."""
@@ -614,7 +614,7 @@ class Validation:
         found = processes.gather(torch.cat(parts)).cpu()
         starts = [min(rank * each, count - each) for rank in range(processes.world)]
         whole = found.new_empty((count, *found.shape[1:]))
-        for begin, part in zip(starts, found.split(each), strict=True):
+        for begin, part in zip(starts, torch.split(found, each), strict=True):
             whole[begin : begin + each] = part
         return whole
 
@@ -674,12 +674,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        weights: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UsageError(
             f"The weights of the best epoch, {path}, cannot be read ({error}). Train again into "
             "another output."
         ) from error
+    return weights
 
 
 def _columns(found: Recalls) -> dict[str, float]:
