@@ -151,6 +151,8 @@ WRITTEN_NOT_READ = {
     "api/drawing/text.py": "what pictures are saved as",
     "api/http/routes/page.py": "the page's own files",
     "benchmarks/datasets/vidore.py": "files of its datasets",
+    "benchmarks/quality/clip_benchmark.py": "what tables are saved as",
+    "benchmarks/quality/mteb_models.py": "what documents of tasks are saved as",
     "benchmarks/quality/relevance.py": "what plots are saved as",
     "indexer/vectors/files.py": "what vectors are saved as",
     "retrieval/encoders/checkpoints.py": "files of a model",
