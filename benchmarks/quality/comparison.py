@@ -66,7 +66,7 @@ class Change:
 class Changes:
     """The failures of the first result that another one mends, and those that it adds.
 
-    direction: as of `ComparisonRow`. rank: a query fails without a right item among so many.
+    direction: as of `ComparisonRow`. rank: a query without a right item down to it fails.
     queries: number of all. mended, new: the largest change first.
     """
 
@@ -119,7 +119,7 @@ def find_changes(
     Args:
         records: Results on the same queries.
         labels: Names of the results. (default: `QualityRecord.label`)
-        rank: A query fails without a right item among so many.
+        rank: A query without a right item down to this rank fails.
 
     Raises:
         UsageError: `rank` is less than 1, or results on different queries.

@@ -163,7 +163,7 @@ def compare(
     ] = None,
     rank: Annotated[
         int,
-        typer.Option("--rank", min=1, help="A query fails without a right item among so many."),
+        typer.Option("--rank", min=1, help="Rank down to which a right item must be found."),
     ] = 10,
     report: Annotated[
         Path | None,
