@@ -12,9 +12,6 @@ from benchmarks.quality.results import DirectionRecord, QualityRecord
 from benchmarks.quality.significance import paired_test
 from retrieval.errors import UsageError
 
-FAILURE_RANK = 10
-"""Default rank down to which a right item counts as found."""
-
 CHANGES_PRINTED = 3
 
 _NOT_FOUND = 1e9
