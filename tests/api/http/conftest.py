@@ -13,7 +13,7 @@ from tests.warm_starts import warm_readers
 @pytest.fixture(scope="session", autouse=True)
 def warm_service() -> Iterator[None]:
     """Let services share the processes that check uploads and decode pictures."""
-    with warm_readers("api.http.uploads", "api.http.decode_pool", "indexer.decoder_pool"):
+    with warm_readers("api.http.uploads", "api.http.decode_pool"):
         yield
 
 
