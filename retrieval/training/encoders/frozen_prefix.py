@@ -329,7 +329,8 @@ class FrozenPrefix(nn.Module):
                 found.update(self.model.get_submodule(module).named_buffers(module))
             for name, values in sorted(found.items()):
                 digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-                digest.update(values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+                octets = values.detach().cpu().contiguous().view(-1).view(torch.uint8)
+                digest.update(octets.numpy().data)
         return digest.hexdigest()
 
     def lengths(self, token_ids: Tensor) -> NDArray[np.int64]:
@@ -351,7 +352,8 @@ class FrozenPrefix(nn.Module):
             counts = token_ids.argmax(1) + 1
         else:
             counts = torch.full_like(token_ids[:, 0], token_ids.shape[1])
-        return counts.cpu().numpy()
+        lengths: NDArray[np.int64] = counts.cpu().numpy()
+        return lengths
 
     def image_states(self, pixels: Tensor) -> Tensor:
         """Run the frozen layers of the image tower; (n, ...). Without any: the pixels."""

@@ -34,7 +34,7 @@ class PairEncoder(nn.Module):
         return (
             model.encode_image(images, normalize=True),  # type: ignore[operator]
             model.encode_text(texts, normalize=True),  # type: ignore[operator]
-            model.logit_scale.exp(),  # type: ignore[operator, union-attr]
+            model.logit_scale.exp(),  # type: ignore[operator]
             getattr(model, "logit_bias", None),
         )
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -166,7 +167,7 @@ def _by_blocks(
 def _timm(tower: nn.Module) -> _Groups:
     from timm.models import group_parameters
 
-    trunk = tower.get_submodule("trunk")
+    trunk: Any = tower.get_submodule("trunk")
     if not hasattr(trunk, "group_matcher"):
         raise UsageError(
             f"timm does not say what the layers of {type(trunk).__name__} are. Only image towers "

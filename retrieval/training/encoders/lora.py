@@ -39,7 +39,7 @@ class LowRankUpdate(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the adapted weight, of the same shape."""
-        down = self.down
+        down: Tensor = self.down
         if self.training and self.dropout:
             down = down * F.dropout(down.new_ones(down.shape[1]), self.dropout)
         return weight + (self.scale * (self.up @ down)).view_as(weight)
