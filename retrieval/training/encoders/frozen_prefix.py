@@ -332,9 +332,8 @@ class FrozenPrefix(nn.Module):
                 found.update(self.model.get_submodule(module).named_buffers(module))
             for name, values in sorted(found.items()):
                 digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-                digest.update(
-                    values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
-                )
+                octets = values.detach().cpu().contiguous().view(-1).view(torch.uint8)
+                digest.update(octets.numpy().data)
         return digest.hexdigest()
 
     def lengths(self, token_ids: Tensor) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ The temperature and the bias of the similarities are parts of the loss, and trai
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -278,7 +278,7 @@ def _rates(parts: ModelLayers, decay: float) -> dict[str, float]:
 def _groups(
     model: nn.Module, rates: Mapping[str, float], learning_rate: float, weight_decay: float
 ) -> Iterator[dict[str, Any]]:
-    named: Collection[str] = getattr(model, "no_weight_decay", set)()
+    named: set[str] = getattr(model, "no_weight_decay", set)()
     together: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
