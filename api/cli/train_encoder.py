@@ -317,11 +317,14 @@ def train(given: Mapping[str, Any], processes: "Processes") -> dict[str, Any]:
     """
     from api.cli.training_data import load_other
     from benchmarks.quality.embedding_cache import EmbeddingCache
+    from retrieval.training.encoders.fine_tuning import ENCODER_NAME, require_free_output
+    from retrieval.training.encoders.model_card import CARD_NAME
     from retrieval.training.encoders.models import load_trainable
 
     began = time.monotonic()
     # What is wrong with the settings is said before data and weights are read.
-    _settings(given, processes, "contrastive")
+    output = _settings(given, processes, "contrastive").output
+    require_free_output(output, ENCODER_NAME, CARD_NAME, RESULT_NAME)
     data = without_duplicates(load_data(given), given["duplicates"], processes)
     others = [load_other(each) for each in given["also_measure"]]
     named = ("dimension", "projection", "pooling")

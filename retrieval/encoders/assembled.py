@@ -17,7 +17,7 @@ import difflib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -71,6 +71,8 @@ _TIMM_WEIGHTS = "model.safetensors"
 _INTERPOLATIONS = ("bicubic", "bilinear")
 _MOST_DIMENSIONS = 1 << 16
 _MOST_PIXELS = 4096
+_OTHER_WEIGHTS = {"backbone", "backbone_config", "use_pretrained_backbone", "model_args"}
+"""With these `transformers` has timm build a network, from any file that they name."""
 _ATTENTION = {None, "eager", "sdpa"}
 _EXAMPLE = f"{ASSEMBLED}{LITE2}+{MINILM}"
 
@@ -349,13 +351,25 @@ def load_assembled(folder: Path) -> tuple[AssembledModel, Transform]:
 
 
 def check_text_config(folder: Path) -> None:
-    """Raise ValueError where a text tower's configuration names code, its own or of a kernel."""
+    """Raise ValueError where a text tower's configuration names code or another network."""
     config = json.loads((folder / _TEXT_CONFIG).read_text(encoding="utf-8"))
     if "auto_map" in config or "quantization_config" in config:
         raise ValueError(f"{_TEXT_CONFIG} names code, which a checkpoint may not choose")
+    if found := sorted(_OTHER_WEIGHTS & set(_keys(config))):
+        raise ValueError(f"{_TEXT_CONFIG} names another network ({found[0]})")
     for key in ("attn_implementation", "_attn_implementation"):
         if config.get(key) not in _ATTENTION:
             raise ValueError(f"{_TEXT_CONFIG} has the option {key}")
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """Yield the names of all fields of JSON, those of inner objects too."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _keys(each)
 
 
 def _image_module(config: Mapping[str, Any]) -> Any:

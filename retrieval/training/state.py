@@ -14,13 +14,23 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from retrieval.errors import UsageError, first_line, require_at_least
+from retrieval.errors import MMSearchError, UsageError, first_line, require_at_least
 from retrieval.files import replacing
 from retrieval.training.validation import Recalls
 
 CHECKPOINT_NAME = "checkpoint.pt"
 
-_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    UnpicklingError,
+)
+_LOCK_NAME = "run.lock"
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _Epoch = TypeVar("_Epoch", bound=Any)
@@ -95,18 +105,47 @@ class TrainingConfig(RunConfig):
 
 
 @contextmanager
-def training_run(config: RunConfig) -> Iterator[None]:
+def training_run(config: RunConfig, *, is_first: bool = True) -> Iterator[None]:
     """Make the output directory, and leave torch's random state as it was.
 
-    Raises UsageError where the directory holds another run.
+    is_first: whether this process is the one of its run that writes. Raises UsageError where the
+    directory holds another run, or one that has not ended.
     """
+    import filelock
+
     if (config.output / CHECKPOINT_NAME).exists() and not config.resume:
         raise UsageError(
             f"{config.output} holds a training run already. Resume it, or choose another output."
         )
     with torch.random.fork_rng(devices=[]):
         config.output.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(config.output / _LOCK_NAME)
+        if is_first:
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise UsageError(
+                    f"Another process is training into {config.output}. Wait until it has ended, "
+                    "or choose another output."
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Say what cannot be written, such as to a full disk; raises MMSearchError."""
+    from safetensors import SafetensorError
+
+    try:
         yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise MMSearchError(
+            f"{path} cannot be written: {first_line(error)}. Free some space, then run the same "
+            "command again: with --resume, where the output has a checkpoint."
+        ) from error
 
 
 class TrainingState(Generic[_Model, _Epoch]):
@@ -194,7 +233,11 @@ class TrainingState(Generic[_Model, _Epoch]):
         rate = config.learning_rate * warm * (1 + math.cos(math.pi * self.steps / total)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
-        nn.utils.clip_grad_norm_(self.learned.parameters(), config.most_gradient)
+        norm = nn.utils.clip_grad_norm_(self.learned.parameters(), config.most_gradient)
+        if not norm.isfinite():  # the weights would not be numbers any more, nor the checkpoint's
+            raise UsageError(
+                f"The gradients are not finite in step {self.steps}. Choose a lower learning rate."
+            )
         self.optimizer.step()
         if config.averaging:
             self._average()
@@ -237,7 +280,7 @@ class TrainingState(Generic[_Model, _Epoch]):
             "chosen": self.chosen(),
             "epochs": json.dumps([asdict(epoch) for epoch in self.epochs]),
         }
-        with replacing(path) as unfinished:
+        with written(path), replacing(path) as unfinished:
             torch.save(checkpoint, unfinished)
 
     def read_epoch(self, row: dict[str, Any]) -> _Epoch:
@@ -248,7 +291,7 @@ class TrainingState(Generic[_Model, _Epoch]):
         """Read a checkpoint; raises UsageError for one made with other settings or data."""
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            recipe = saved["recipe"]
+            recipe = str(saved["recipe"])
         except _UNREADABLE as error:
             raise _damaged(path, error) from error
         if recipe != self._recipe:
@@ -257,14 +300,17 @@ class TrainingState(Generic[_Model, _Epoch]):
                 f"({_differences(recipe, self._recipe)}). Resume with the same ones, or choose "
                 "another output."
             )
-        self.load_weights(saved["learned"])
-        if self._config.averaging:
-            self.averaged.load_state_dict(saved["averaged"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.steps = saved["steps"]
-        self.begun, self.losses = saved.get("begun", 0), saved.get("losses", 0.0)
-        self.take_over(saved.get("chosen", {}))
-        self.epochs = [self.read_epoch(row) for row in json.loads(saved["epochs"])]
+        try:
+            self.load_weights(saved["learned"])
+            if self._config.averaging:
+                self.averaged.load_state_dict(saved["averaged"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.steps = int(saved["steps"])
+            self.begun, self.losses = int(saved.get("begun", 0)), float(saved.get("losses", 0.0))
+            self.take_over(saved.get("chosen", {}))
+            self.epochs = [self.read_epoch(row) for row in json.loads(saved["epochs"])]
+        except _UNREADABLE as error:
+            raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> UsageError:

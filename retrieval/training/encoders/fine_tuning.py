@@ -45,7 +45,13 @@ from retrieval.training.encoders.pairs import (
 from retrieval.training.encoders.tuning import TUNING_MODES, Tuned, TuningMode, tune
 from retrieval.training.feature_folder import Progress
 from retrieval.training.losses import PAIR_LOSSES
-from retrieval.training.state import CHECKPOINT_NAME, RunConfig, TrainingState, training_run
+from retrieval.training.state import (
+    CHECKPOINT_NAME,
+    RunConfig,
+    TrainingState,
+    training_run,
+    written,
+)
 from retrieval.training.validation import Recalls, recalls
 
 ENCODER_NAME = "encoder"
@@ -230,13 +236,27 @@ def train_encoder(
             f"A batch of {config.batch_size:,} pairs needs as many captions; there are "
             f"{train.size:,} to train on. Choose a smaller batch size."
         )
+    require_free_output(config.output, ENCODER_NAME)
     log = TrainingLog(config.output, tensorboard=config.tensorboard and processes.is_first)
-    with training_run(config):
+    with training_run(config, is_first=processes.is_first):
         run = _Run(config, dual, train, validation, processes, log, on_progress, should_stop)
         try:
             return run.run(on_epoch)
         finally:
             log.close()
+
+
+def require_free_output(output: Path, *names: str) -> None:
+    """Raise UsageError where a directory without a run has files that a run would replace.
+
+    Before its first checkpoint a run writes none of these names.
+    """
+    there = [name for name in names if (output / name).exists()]
+    if there and not (output / CHECKPOINT_NAME).exists():
+        raise UsageError(
+            f"{output} has {', '.join(there)} already, and no training run. Nothing was replaced: "
+            "choose another output."
+        )
 
 
 class _Run:
@@ -284,7 +304,8 @@ class _Run:
         trials = self._choose(state, before)
         best = trials[0]
         if processes.is_first:
-            self.dual.save(config.output / ENCODER_NAME)
+            with written(config.output / ENCODER_NAME):
+                self.dual.save(config.output / ENCODER_NAME)
         processes.wait()
         return EncoderResult(
             encoder=config.output / ENCODER_NAME,
@@ -431,7 +452,12 @@ class _Run:
         """Choose the share of the new weights, and give them to the model; the best first."""
         model, device = self.dual.model, self.processes.device
         old = {name: value.clone() for name, value in model.state_dict().items()}
-        new = read_weights(self.config.output / BEST_NAME)
+        path = self.config.output / BEST_NAME
+        new = read_weights(path)
+        if any(name not in old or old[name].shape != value.shape for name, value in new.items()):
+            raise UsageError(
+                f"{path} has the weights of another encoder. Train into another output."
+            )
         model.to(device)
         done = 0
 
@@ -664,7 +690,7 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, in one atomic step."""
     from safetensors.torch import save_file
 
-    with replacing(path) as unfinished:
+    with written(path), replacing(path) as unfinished:
         save_file({name: value.contiguous().clone() for name, value in weights.items()}, unfinished)
 
 

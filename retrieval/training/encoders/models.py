@@ -53,9 +53,14 @@ class DualModel:
         return ids
 
     def save(self, folder: Path) -> None:
-        """Write a folder that `local-dir:FOLDER` loads, in the place of one that is there."""
+        """Write a folder that `local-dir:FOLDER` loads, in the place of one that is there.
+
+        Raises UsageError where there is something else.
+        """
         from retrieval.encoders.assembled import AssembledModel, save_assembled
 
+        if folder.exists() and not (folder / CONFIG_NAME).is_file():
+            raise UsageError(f"{folder} is no encoder, and is not replaced. Choose another output.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
             made = Path(place) / folder.name

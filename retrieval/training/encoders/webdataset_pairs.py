@@ -248,12 +248,13 @@ def find_shards(pattern: str) -> list[str]:
     Raises NotFoundError, UsageError; see `WebDatasetPairs`.
     """
     here = Path(pattern).expanduser()
-    if here.is_dir():
+    # os.path, since Path raises an error for a list in braces that is longer than a name may be.
+    if os.path.isdir(here):  # noqa: PTH112
         found = sorted(f for f in here.iterdir() if f.name.lower().endswith(SHARD_ENDING))
         if not found:
             raise NotFoundError(f"There is no {SHARD_ENDING} file in {here}.")
         return [str(file) for file in found]
-    if here.is_file():
+    if os.path.isfile(here):  # noqa: PTH113
         return [str(here)]
     names = list(islice(_expanded(pattern), _MOST_SHARDS + 1))
     if len(names) > _MOST_SHARDS:
@@ -280,7 +281,7 @@ def _shard(name: str) -> str:
             "https."
         )
     path = Path(name).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         raise NotFoundError(f"There is no shard at {path}.")
     return str(path)
 
@@ -310,5 +311,9 @@ def captions_of(sample: Mapping[str, bytes]) -> tuple[str, ...]:
         for name in CAPTION_FIELDS:
             value = said.get(name)
             texts += value if isinstance(value, list) else [value]
-    captions = (" ".join(text.split()) for text in texts if isinstance(text, str))
+    # Tokenizers refuse lone surrogates, which JSON can spell as \ud800.
+    encodable = (
+        text.encode("utf-8", errors="replace").decode() for text in texts if isinstance(text, str)
+    )
+    captions = (" ".join(text.split()) for text in encodable)
     return tuple(dict.fromkeys(filter(None, captions)))

@@ -347,6 +347,20 @@ def test_code_beside_a_text_tower_is_never_run(strange, tiny_parts, tmp_path):
     assert not mark.exists()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model_type": "timm_wrapper", "model_args": {"checkpoint_path": "/tmp/weights.bin"}},
+        {"model_type": "timm_backbone", "backbone": "local-dir:/tmp"},
+        {"text_config": {"use_pretrained_backbone": True}},
+    ],
+)
+def test_networks_elsewhere_are_refused(values, strange):
+    change(strange / "config.json", **values)
+    with pytest.raises(EncoderUnavailableError, match="names another network"):
+        OpenClipEncoder(f"local-dir:{strange}")
+
+
 def test_kernels_of_the_hub_are_refused(strange):
     change(strange / "config.json", _attn_implementation="someone/kernel")
     with pytest.raises(EncoderUnavailableError, match="attn_implementation"):

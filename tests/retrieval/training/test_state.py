@@ -197,3 +197,34 @@ def test_settings_of_real_runs_that_cannot_be_meant_are_errors(
 ) -> None:
     with pytest.raises(UsageError, match=next(iter(setting))):
         replace(training[0], **setting)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": {}},
+        {"optimizer": [1]},
+        {"steps": "many"},
+        {"epochs": "[1]"},
+        {"epochs": "{"},
+        {"learned": {"weight": torch.zeros(9)}},
+        {"recipe": None},
+    ],
+    ids=repr,
+)
+def test_a_checkpoint_of_a_stranger_is_refused(change: dict[str, Any], config: Config) -> None:
+    state = new_state(config, "{}")
+    path = config.output / CHECKPOINT_NAME
+    state.save(path)
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(UsageError, match=r"no checkpoint|other settings"):
+        state.load(path)
+
+
+def test_gradients_that_are_no_numbers_leave_the_weights(config: Config) -> None:
+    state = new_state(config)
+    before = state.learned.weight.detach().clone()
+    state.learned.weight.grad = torch.full((1, 1), math.nan)
+    with pytest.raises(UsageError, match="lower learning rate"):
+        state.update(10)
+    assert torch.equal(state.learned.weight, before)

@@ -25,7 +25,7 @@ from retrieval.training.encoders.fine_tuning import (
     Validation,
 )
 from retrieval.training.encoders.models import load_trainable
-from retrieval.training.state import CHECKPOINT_NAME
+from retrieval.training.state import CHECKPOINT_NAME, training_run
 from retrieval.training.validation import recalls
 from tests.retrieval.training.encoders import tiny_runs
 from tests.retrieval.training.encoders.tiny_runs import coloured_photos, run_tiny
@@ -240,3 +240,44 @@ def test_an_infinite_loss_stops_the_run(tiny_checkpoint, photos, tmp_path):
 def test_settings_out_of_range_are_refused(setting, value, tmp_path):
     with pytest.raises(UsageError, match=setting):
         EncoderTraining(encoder="any", output=tmp_path, **{setting: value})
+
+
+def test_files_of_others_in_the_output_are_kept(tiny_checkpoint, photos, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="has encoder already"):
+        run_tiny(tiny_checkpoint, photos, tmp_path)
+    with pytest.raises(UsageError, match="is no encoder"):
+        load_trainable(f"local-dir:{tiny_checkpoint}").save(tmp_path / "encoder")
+    assert (tmp_path / "encoder" / "mine.txt").read_text() == "mine"
+
+
+def test_two_runs_into_one_output_are_refused(tmp_path):
+    config = EncoderTraining(encoder="any", output=tmp_path)
+    with training_run(config):
+        with pytest.raises(UsageError, match="Another process"), training_run(config):
+            pass
+        with training_run(config, is_first=False):
+            pass
+    with training_run(config):
+        pass
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told(tmp_path):
+    code = (
+        "import resource, sys, torch; from pathlib import Path\n"
+        "from retrieval.training.encoders.fine_tuning import save_weights\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "save_weights({'w': torch.zeros(1000)}, Path(sys.argv[1]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "w")],
+        cwd=Path(__file__).resolve().parents[4],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "MMSearchError" in run.stderr
+    assert "cannot be written" in run.stderr
+    assert list(tmp_path.iterdir()) == []

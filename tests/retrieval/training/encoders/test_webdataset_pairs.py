@@ -251,3 +251,15 @@ def test_the_digest_changes_with_shards_and_settings(shards: Path) -> None:
     write_shard(shards / "part-0.tar", numbered(0, 30))
     digests.add(WebDatasetPairs(str(shards)).digest)
     assert len(digests) == 5
+
+
+def test_shards_may_be_named_one_by_one(shards: Path) -> None:
+    """In braces that are longer than the name of a file may be."""
+    names = ",".join(["part-1", "part-3"] * 30)
+    assert len(find_shards(f"{shards}/{{{names}}}.tar")) == 60
+    with pytest.raises(NotFoundError):
+        find_shards(f"{shards}/{'a' * 300}.tar")
+
+
+def test_lone_surrogates_are_replaced() -> None:
+    assert captions_of({"json": b'{"text": "a \\ud800 cat"}'}) == ("a ? cat",)
