@@ -103,8 +103,8 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
         context_length: int,
     ) -> None:
         nn.Module.__init__(self)
-        self.config = transformer.config
-        self.transformer = transformer
+        self.config: Any = transformer.config
+        self.transformer: Any = transformer
         self.output_tokens, self.output_dim = False, dimension
         self.trims = True
         self.pooler = dict(POOLERS.values())[pooler_type]()
@@ -124,7 +124,7 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
 
     def forward(self, ids: Tensor) -> Tensor:
         """Project (n, t) token ids to (n, d), not normalised."""
-        if self.trims and not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        if self.trims and not torch.onnx.is_in_onnx_export():
             places = (ids != self.config.pad_token_id).any(0).nonzero()
             ids = ids[:, : int(places.max()) + 1 if len(places) else 1]
         return text_outputs(self, ids)[0]
@@ -160,7 +160,7 @@ class AssembledModel(CustomTextCLIP):  # type: ignore[misc]
 
     def __init__(
         self,
-        image: nn.Module,
+        image: Any,
         text: TextTower,
         config: Mapping[str, Any],
         parts: Mapping[str, str],
@@ -168,7 +168,7 @@ class AssembledModel(CustomTextCLIP):  # type: ignore[misc]
         nn.Module.__init__(self)
         self.output_dict = False
         # On a CPU convolutions take half of the time so.
-        self.visual = image.to(memory_format=torch.channels_last)
+        self.visual: Any = image.to(memory_format=torch.channels_last)
         self.text = text
         self.context_length, self.vocab_size = text.context_length, text.vocab_size
         self.logit_scale = nn.Parameter(torch.tensor(log(1 / 0.07)))
@@ -388,7 +388,7 @@ def _image_module(config: Mapping[str, Any]) -> Any:
     )
 
 
-def _text_module(transformer: nn.Module, config: Mapping[str, Any]) -> TextTower:
+def _text_module(transformer: Any, config: Mapping[str, Any]) -> TextTower:
     text = config["text_cfg"]
     return TextTower(
         transformer,
@@ -514,7 +514,7 @@ def _load_image_weights(name: str, trunk: nn.Module, source: _ImageTower) -> Non
     trunk.load_state_dict({key: source.weights[key] for key in own})
 
 
-def _text_tower(name: str, image_name: str, tower: str) -> tuple[nn.Module, Any]:
+def _text_tower(name: str, image_name: str, tower: str) -> tuple[Any, Any]:
     """Load a text tower and its tokenizer by name."""
     kind = CheckpointKind(
         f"{ASSEMBLED}{image_name}",

@@ -51,7 +51,7 @@ class ImageFeatures:
     logits: Tensor
 
 
-def efficientnet_lite2() -> nn.Module:
+def efficientnet_lite2() -> Any:
     """Build timm's EfficientNet-Lite2 with the weights of the package, classifier and all.
 
     Raises:
@@ -66,7 +66,7 @@ def efficientnet_lite2() -> nn.Module:
         IMAGE_WEIGHTS_SHA256,
     )
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    model: nn.Module = timm.create_model(EFFICIENTNET_LITE2, pretrained=False)
+    model = timm.create_model(EFFICIENTNET_LITE2, pretrained=False)
     # The file names its tensors after another implementation; the order is the same.
     own = model.state_dict()
     renamed = dict(zip(own, weights.values(), strict=True))

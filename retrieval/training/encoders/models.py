@@ -116,7 +116,7 @@ def load_trainable(name: str, **parts: Any) -> DualModel:
         raise UsageError(f"{', '.join(parts)}: these are settings of encoders from parts only.")
     if name.partition(":")[0] == STARTER:
         raise UsageError(
-            f"The towers of {name} are not trained; its heads are: `mmsearch train heads`, then "
+            f"{name} cannot be trained: its heads are, by `mmsearch train heads` and "
             "`mmsearch train export`. To train towers like its own, start with "
             f"{ASSEMBLED}efficientnet-lite2+minilm."
         )
