@@ -182,8 +182,7 @@ def default_workers() -> int:
 def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> int:
     """Forget everything at or below some paths: sources, files, items. Files stay on the disk.
 
-    What models found in them is deleted, too. Returns how many files were hidden. Raises
-    NotFoundError, and removes nothing, when the library
+    Returns how many files were hidden. Raises NotFoundError, and removes nothing, when the library
     knows nothing at one of the paths.
     """
     if library.is_table:
@@ -200,7 +199,6 @@ def remove_paths(library: Library, paths: Sequence[str | os.PathLike[str]]) -> i
                         f"The library knows nothing at {root}; nothing was removed."
                     )
                 removed += transaction.mark_removed(known)
-            transaction.forget_unused_enrichments()
             transaction.hand_over_to_copies()
         library.catalog.dialect.seal(most_bytes=_MOST_SEALED_BYTES)
     return removed

@@ -279,12 +279,8 @@ def forget(connection: sa.Connection, task: Task) -> None:
 
 
 def forget_unused(connection: sa.Connection) -> int:
-    """Delete what was found in contents that no file has, or removed ones; returns of how many."""
-    used = (
-        sa.exists()
-        .where(FileRecord.content_hash == _HASH, FileRecord.state != FileState.REMOVED)
-        .correlate(EnrichmentRecord)
-    )
+    """Delete what was found in contents that no file has; returns of how many."""
+    used = sa.exists().where(FileRecord.content_hash == _HASH).correlate(EnrichmentRecord)
     return connection.execute(sa.delete(EnrichmentRecord).where(~used)).rowcount
 
 

@@ -421,10 +421,6 @@ class Transaction(Snapshot):
             self._refresh_spoken(heard)
         return self._delete_found(enrichments.passages_of(task, sa.literal("%")))
 
-    def forget_unused_enrichments(self) -> int:
-        """Delete what was found in contents of removed files alone; returns of how many."""
-        return enrichments.forget_unused(self._connection)
-
     def _refresh_spoken(self, file_ids: Sequence[int]) -> None:
         """Replace the words of some files, and of the shots and sounds in which they are said."""
         text_index.refresh_files(self._connection, file_ids)
