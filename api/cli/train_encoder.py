@@ -320,11 +320,14 @@ def train(given: Mapping[str, Any], processes: "Processes") -> dict[str, Any]:
     from retrieval.training.encoders.fine_tuning import ENCODER_NAME, require_free_output
     from retrieval.training.encoders.model_card import CARD_NAME
     from retrieval.training.encoders.models import load_trainable
+    from retrieval.training.state import CHECKPOINT_NAME
 
     began = time.monotonic()
     # What is wrong with the settings is said before data and weights are read.
     output = _settings(given, processes, "contrastive").output
     require_free_output(output, ENCODER_NAME, CARD_NAME, RESULT_NAME)
+    if given["resume"] and processes.is_first and not (output / CHECKPOINT_NAME).exists():
+        complain(f"{output} has no checkpoint to resume from: training starts at the beginning.")
     data = without_duplicates(load_data(given), given["duplicates"], processes)
     others = [load_other(each) for each in given["also_measure"]]
     named = ("dimension", "projection", "pooling")
@@ -755,7 +758,7 @@ def _epoch_line(epoch: "EncoderEpoch") -> str:
 
 
 def percentages(recalls: "Recalls") -> str:
-    """Format recall@1/5/10 of both directions in percent."""
+    """Format recall@1, 5 and 10 of both directions in percent."""
     to_image = "/".join(f"{100 * share:.1f}" for share in recalls.text_to_image)
     to_text = "/".join(f"{100 * share:.1f}" for share in recalls.image_to_text)
-    return f"text to image {to_image}, image to text {to_text}"
+    return f"R@1/5/10 text to image {to_image}, image to text {to_text}"

@@ -97,8 +97,10 @@ def joined_processes(device: str) -> Iterator[Processes]:
             its number on the machine.
 
     Raises:
-        UsageError: the environment is not as `torchrun` sets it, or there are too few GPUs.
+        UsageError: the environment is not as `torchrun` sets it, there are too few GPUs, or PyTorch
+            has no such device here.
     """
+    _require_device(device)
     world = _number("WORLD_SIZE", 1)
     if world == 1:
         yield Processes(device=device)
@@ -125,6 +127,16 @@ def joined_processes(device: str) -> Iterator[Processes]:
         yield Processes(rank, world, device)
     finally:
         dist.destroy_process_group()
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    # An AssertionError is how a PyTorch without CUDA says so.
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"PyTorch cannot use the device {device!r} on this machine. Take --device cpu, or auto."
+        ) from error
 
 
 def _number(name: str, default: int) -> int:

@@ -42,7 +42,13 @@ from retrieval.training.encoders.pairs import (
     decoded_batches,
     seed_of,
 )
-from retrieval.training.encoders.tuning import TUNING_MODES, Tuned, TuningMode, tune
+from retrieval.training.encoders.tuning import (
+    TUNING_MODES,
+    Tuned,
+    TuningMode,
+    check_mode_options,
+    tune,
+)
 from retrieval.training.feature_folder import Progress
 from retrieval.training.losses import PAIR_LOSSES
 from retrieval.training.state import (
@@ -131,6 +137,12 @@ class EncoderTraining(RunConfig):
         _require_one_of(self, "mode", TUNING_MODES)
         _require_one_of(self, "loss", PAIR_LOSSES)
         _require_one_of(self, "precision", (AUTO, *PRECISIONS))
+        check_mode_options(
+            self.mode,
+            has_layers=self.layers is not None,
+            layer_norms=self.layer_norms,
+            gradual=self.gradual,
+        )
         require_at_least(self, 1, "rank")
         require_at_least(self, 0, "workers")
         if self.learning_rate == 0:

@@ -161,7 +161,10 @@ def tune(
         UsageError: an option is out of range or not one of this mode, or the model's layers are not
             known.
     """
-    _check(mode, learning_rate, weight_decay, layers, layer_norms, gradual)
+    _check(mode, learning_rate, weight_decay, layers)
+    check_mode_options(
+        mode, has_layers=layers != (None, None), layer_norms=layer_norms, gradual=gradual
+    )
     parts = layers_of(model)
     first = _first_trained(mode, parts, layers)
     if mode == "layerwise" and not 0 < layer_decay <= 1:
@@ -193,8 +196,6 @@ def _check(
     learning_rate: float,
     weight_decay: float,
     layers: tuple[int | None, int | None],
-    layer_norms: bool,
-    gradual: bool,
 ) -> None:
     if mode not in TUNING_MODES:
         raise UsageError(f"mode must be one of {', '.join(TUNING_MODES)}, not {mode!r}.")
@@ -204,7 +205,11 @@ def _check(
         raise UsageError(f"weight_decay must be at least 0, not {weight_decay}.")
     if mode == "partial" and None in layers:
         raise UsageError("layers must say how many of each tower are trained in mode partial.")
-    if mode not in {"partial", "lora"} and layers != (None, None):
+
+
+def check_mode_options(mode: str, *, has_layers: bool, layer_norms: bool, gradual: bool) -> None:
+    """Raise UsageError for an option that is not one of this mode."""
+    if mode not in {"partial", "lora"} and has_layers:
         raise UsageError(f"layers are an option of the modes partial and lora, not of {mode}.")
     if layer_norms and mode != "partial":
         raise UsageError(f"layer_norms are an option of the mode partial, not of {mode}.")

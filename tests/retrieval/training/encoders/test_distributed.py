@@ -35,6 +35,13 @@ def test_a_broken_environment_is_refused(variables, said, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_refused(device, monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(UsageError, match="cannot use the device"), joined_processes(device):
+        pass
+
+
 def compare(rank: int, address: str, world: int) -> None:
     """Compare gradients of a joined loss with those of the whole, in one of the processes."""
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)

@@ -221,6 +221,8 @@ def test_an_infinite_loss_stops_the_run(tiny_checkpoint, photos, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
+        ("layers", (1, 1)),  # an option of other modes than the default
+        ("layer_norms", True),
         ("mode", "half"),
         ("loss", "mse"),
         ("precision", "int8"),
