@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.options import (
+    CacheOption,
     CaptionsOption,
     DeviceOption,
     JsonOption,
@@ -160,6 +161,15 @@ def encoder(
             help="Of images: none, light (crop and mirror) or strong (RandAugment too).",
         ),
     ] = "light",
+    variants: Annotated[
+        int | None,
+        option(
+            "--variants",
+            "N",
+            "Augmented variants of each image, in turn by epoch. (default: a new one each epoch)",
+            min=1,
+        ),
+    ] = None,
     word_dropout: Annotated[
         float, typer.Option("--word-dropout", min=0, max=0.9, help="Share of words left out.")
     ] = 0.0,
@@ -265,6 +275,15 @@ def encoder(
         int,
         typer.Option("--workers", min=0, max=256, help="Processes that decode images; 0: none."),
     ] = 0,
+    cache: CacheOption = None,
+    frozen_cache_gb: Annotated[
+        float,
+        typer.Option(
+            "--frozen-cache-gb",
+            min=0,
+            help="Cache outputs of frozen layers up to this size; 0: compute them in each step.",
+        ),
+    ] = 50.0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.")
     ] = False,
@@ -294,6 +313,8 @@ def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises UsageError for one that cannot be meant.
     """
     rate = given["learning_rate"]
+    if given["variants"] is not None and given["pairs_an_epoch"] is not None:
+        raise UsageError("--variants is not of shards (webdataset:).")
     if rate is not None and not 0 < rate < float("inf"):
         raise UsageError(f"--learning-rate must be above 0, not {rate}.")
     for name, allowed in (("augmentation", tuple(AUGMENTATIONS)), ("duplicates", DUPLICATES)):
@@ -307,6 +328,7 @@ def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
         "layers": parse_layers(given["layers"]),
         "weights": parse_weights(given["weights"], len(given["dataset"])),
         "learning_rate": rate or 0.0,
+        "cache": cache_directory(given["cache"], "frozen-layers"),
     }
 
 
@@ -398,6 +420,7 @@ def _train(
                 processes=processes,
                 on_epoch=tell,
                 on_progress=progress,
+                on_note=complain if processes.is_first else lambda _: None,
                 should_stop=stop.is_set,
             )
         except TrainingStoppedError as stopped:
@@ -569,6 +592,7 @@ def pair_source(
         balance=given["balance"],
         augment_image=image,
         augment_text=text,
+        variants=given["variants"],
     )
 
 

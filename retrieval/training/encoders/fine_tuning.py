@@ -25,7 +25,14 @@ from retrieval.media.images import LEAST_SIDE, read_image
 from retrieval.training.captions import CaptionedPhoto, digest_of_texts
 from retrieval.training.encoders.acceleration import autocast, fastest_precision
 from retrieval.training.encoders.distributed import Processes
-from retrieval.training.encoders.gradient_cache import PairEncoder, backward_in_parts
+from retrieval.training.encoders.frozen_states import FrozenStates, frozen_states
+from retrieval.training.encoders.gradient_cache import (
+    Inputs,
+    PairEncoder,
+    backward_in_parts,
+    moved,
+    rows_of,
+)
 from retrieval.training.encoders.interpolation import (
     SHARES,
     Interpolation,
@@ -38,6 +45,7 @@ from retrieval.training.encoders.pairs import (
     Batch,
     DamagedImages,
     PairSource,
+    PhotoPairs,
     TrainingPair,
     decoded_batches,
     seed_of,
@@ -92,12 +100,14 @@ class EncoderTraining(RunConfig):
     precision: `float32` or `bfloat16` for the activations; `auto`: on a GPU what is faster there.
     checkpoint_seconds: time between checkpoints inside of an epoch.
     tensorboard: whether event files are written beside the CSV file.
+    cache: directory for outputs of layers that stay frozen; None: they are computed in each step.
+    frozen_cache_gb: bound of their size on disk, of photos and of captions; 0: as without `cache`.
     """
 
     warm_up_steps = 200
     most_gradient = 1.0
     local_names: ClassVar[frozenset[str]] = frozenset(
-        {"encoder", "interpolation", "workers", "checkpoint_seconds", "tensorboard"}
+        {"encoder", "interpolation", "workers", "checkpoint_seconds", "tensorboard", "cache"}
     )
 
     encoder: str
@@ -119,6 +129,8 @@ class EncoderTraining(RunConfig):
     precision: str = "auto"
     checkpoint_seconds: float = 300.0
     tensorboard: bool = False
+    cache: Path | None = None
+    frozen_cache_gb: float = 50.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,6 +149,12 @@ class EncoderTraining(RunConfig):
             ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to < 1"),
             ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0, at most 1"),
             ("interpolation", self.interpolation, 0 <= (self.interpolation or 0) <= 1, "0 to 1"),
+            (
+                "frozen_cache_gb",
+                self.frozen_cache_gb,
+                0 <= self.frozen_cache_gb < 1e9,
+                "at least 0",
+            ),
             (
                 "chunk_size",
                 self.chunk_size,
@@ -204,6 +222,7 @@ def train_encoder(
     processes: Processes | None = None,
     on_epoch: Callable[[EncoderEpoch], None] = lambda _: None,
     on_progress: Callable[..., None] = lambda *_: None,
+    on_note: Callable[[str], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> EncoderResult:
     """Fine-tune an encoder, and save the weights that are best on validation.
@@ -216,6 +235,7 @@ def train_encoder(
         processes: of data-parallel training; the first one writes.
         on_epoch: called after each epoch.
         on_progress: called with stage, done, total and what the loss is.
+        on_note: called where the outputs of frozen layers cannot be cached, with the reason.
         should_stop: asked after each step.
 
     Raises:
@@ -232,7 +252,9 @@ def train_encoder(
         )
     log = TrainingLog(config.output, tensorboard=config.tensorboard and processes.is_first)
     with training_run(config):
-        run = _Run(config, dual, train, validation, processes, log, on_progress, should_stop)
+        run = _Run(
+            config, dual, train, validation, processes, log, on_progress, on_note, should_stop
+        )
         try:
             return run.run(on_epoch)
         finally:
@@ -251,6 +273,7 @@ class _Run:
         processes: Processes,
         log: TrainingLog,
         on_progress: Callable[..., None],
+        on_note: Callable[[str], None],
         should_stop: Callable[[], bool],
     ) -> None:
         self.config = config
@@ -259,6 +282,7 @@ class _Run:
         self.processes = processes
         self.log = log
         self.on_progress = on_progress
+        self.on_note = on_note
         self.should_stop = should_stop
         self.damaged = DamagedImages()
         self.steps_an_epoch = steps_an_epoch(train, config.batch_size)
@@ -273,6 +297,7 @@ class _Run:
         torch.manual_seed(config.seed)
         state = _State(config, self.dual, self.train, self.validation, processes)
         self.dual.model.cpu()
+        self.frozen = self._frozen_states(state)
         self.log_begun = False
 
         def save_best(_: EncoderEpoch) -> None:
@@ -300,6 +325,38 @@ class _Run:
             damaged=str(self.damaged),
         )
 
+    def _frozen_states(self, state: "_State") -> FrozenStates | None:
+        """Cache the outputs of frozen layers, if there are any and they can be."""
+        config, train = self.config, self.train
+        if (
+            config.cache is None
+            or not config.frozen_cache_gb
+            or not state.tuned.frozen[0]
+            or not isinstance(train, PhotoPairs)
+            or train.fixed_variants is None
+        ):
+            return None
+        found, problem = None, ""
+        # The first process fills the cache, and the others read it.
+        for is_turn in (self.processes.is_first, not self.processes.is_first):
+            if is_turn and not problem:
+                try:
+                    found = frozen_states(
+                        state.tuned,
+                        self.dual,
+                        train,
+                        cache=config.cache,
+                        most_bytes=int(config.frozen_cache_gb * 1e9),
+                        on_progress=self.on_progress,
+                    )
+                except UsageError as error:
+                    problem = str(error)
+            if self.processes.any(bool(problem)):
+                problem = problem or "another process cannot."
+        if problem:
+            self.on_note(f"Frozen layers are computed in each step. {problem}")
+        return None if problem else found
+
     def _epoch(self, state: "_State") -> EncoderEpoch:
         config, number = self.config, len(state.epochs)
         if not self.log_begun and self.processes.is_first:
@@ -317,8 +374,9 @@ class _Run:
             self.dual.preprocess,
             rank=self.processes.rank,
             world=self.processes.world,
-            workers=config.workers,
+            workers=0 if self.frozen else config.workers,
             damaged=self.damaged,
+            read=self.frozen.read if self.frozen else None,
         )
         started, done, logged = time.monotonic(), 0, 0.0
         for batch in batches:
@@ -364,7 +422,9 @@ class _Run:
         """Compute the loss of the whole batch, and the gradients, equal in all processes."""
         processes = self.processes
         pixels = batch.images.to(device, non_blocking=True)
-        ids = self.dual.tokenize(batch.captions).to(device)
+        frozen = self.frozen
+        texts = frozen.captions(batch.captions) if frozen else self.dual.tokenize(batch.captions)
+        texts = moved(texts, device)
         groups = processes.gather(batch.groups.to(device))
         arguments: dict[str, Any] = {}
         if self.config.label_smoothing:
@@ -375,14 +435,14 @@ class _Run:
             pair_loss = PAIR_LOSSES[self.config.loss]
             return pair_loss(images, texts, scale, bias=bias, groups=groups, **arguments)
 
-        encoder = PairEncoder(state.learned)
-        part = self.config.chunk_size or len(ids)
-        precision = self._precision(state, encoder, pixels[:part], ids[:part])
+        encoder = PairEncoder(frozen.prefix if frozen else state.learned)
+        part = self.config.chunk_size or len(pixels)
+        precision = self._precision(state, encoder, pixels[:part], rows_of(texts, slice(part)))
         state.optimizer.zero_grad()
         loss = backward_in_parts(
             encoder,
             pixels,
-            ids,
+            texts,
             loss_of,
             part=part,
             autocast=partial(autocast, torch.device(device), precision),
@@ -396,7 +456,7 @@ class _Run:
         return value
 
     def _precision(
-        self, state: "_State", encoder: PairEncoder, images: Tensor, texts: Tensor
+        self, state: "_State", encoder: PairEncoder, images: Tensor, texts: Inputs
     ) -> torch.dtype:
         """Choose the precision in the first step of a run."""
         if not state.precision:

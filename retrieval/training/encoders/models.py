@@ -42,10 +42,16 @@ class DualModel:
     config: dict[str, Any]
 
     @property
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of the image tower's input, in pixels."""
+        side: Any = self.model.visual.image_size  # type: ignore[union-attr]
+        height, width = side if isinstance(side, tuple | list) else (side, side)
+        return int(height), int(width)
+
+    @property
     def input_side(self) -> int:
         """Shorter side of the image tower's input, in pixels."""
-        side = self.model.visual.image_size  # type: ignore[union-attr]
-        return int(min(side) if isinstance(side, tuple | list) else side)  # type: ignore[arg-type]
+        return min(self.input_shape)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Tokenize n texts: (n, context length) int64."""

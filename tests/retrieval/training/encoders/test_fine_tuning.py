@@ -16,6 +16,7 @@ from retrieval.errors import UsageError
 from retrieval.media import Modality
 from retrieval.media.images import read_image
 from retrieval.training.captions import CaptionedPhoto
+from retrieval.training.encoders import pairs
 from retrieval.training.encoders.distributed import Processes
 from retrieval.training.encoders.fine_tuning import (
     BEST_NAME,
@@ -240,3 +241,90 @@ def test_an_infinite_loss_stops_the_run(tiny_checkpoint, photos, tmp_path):
 def test_settings_out_of_range_are_refused(setting, value, tmp_path):
     with pytest.raises(UsageError, match=setting):
         EncoderTraining(encoder="any", output=tmp_path, **{setting: value})
+
+
+def run_cached(checkpoint, photos, output, cache, **settings):
+    """Train with fixed variants, from a cache of frozen layers if one is given."""
+    return run_tiny(checkpoint, photos, output, cache=cache, learning_rate=1e-3, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"mode": "linear"}, {"mode": "partial", "layers": (1, 1)}])
+def test_frozen_layers_are_computed_once(settings, tiny_checkpoint, photos, tmp_path):
+    plain, cached = (
+        run_cached(tiny_checkpoint, photos, tmp_path / name, cache, **settings)
+        for name, cache in (("plain", None), ("cached", tmp_path / "cache"))
+    )
+    kinds = {path.name.rpartition("-")[0] for path in (tmp_path / "cache").iterdir()}
+    assert kinds == {"image-states", "text-states"}
+    for mine, theirs in zip(cached.epochs, plain.epochs, strict=True):
+        assert mine.loss == pytest.approx(theirs.loss, abs=1e-2)
+    one, other = (load_file(tmp_path / name / BEST_NAME) for name in ("plain", "cached"))
+    old = load_file(tiny_checkpoint / "open_clip_model.safetensors")
+    moved = [name for name, value in one.items() if not torch.equal(value, old[name])]
+    assert moved
+    assert {name for name in other if not torch.equal(other[name], old[name])} == set(moved)
+    difference, way = (
+        sum(float((one[name] - some[name]).square().sum()) for name in moved) ** 0.5
+        for some in (other, old)
+    )
+    assert difference < 0.1 * way
+
+
+def test_training_on_cached_states_decodes_nothing_and_resumes(
+    tiny_checkpoint, photos, tmp_path, monkeypatch
+):
+    settings = {"mode": "partial", "layers": (1, 1), "chunk_size": 3}
+    cache = tmp_path / "cache"
+    run_cached(tiny_checkpoint, photos, tmp_path / "whole", cache, **settings)
+
+    def decode(*_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(pairs, "read_image", decode)
+    with pytest.raises(TrainingStoppedError):
+        run_cached(tiny_checkpoint, photos, tmp_path / "run", cache, stop_after=2, **settings)
+    run_cached(tiny_checkpoint, photos, tmp_path / "run", cache, resume=True, **settings)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_share_cached_states(tiny_checkpoint, photos, tmp_path):
+    settings = {"mode": "partial", "layers": [1, 1], "cache": str(tmp_path / "cache")}
+    paths = map(str, (tiny_checkpoint, photos[0].path.parent, tmp_path / "two"))
+    ended = run_alone(*paths, json.dumps(settings), processes=2)
+    assert ended.returncode == 0, ended.stderr
+    alone = run_cached(
+        tiny_checkpoint,
+        photos,
+        tmp_path / "one",
+        tmp_path / "cache",
+        mode="partial",
+        layers=(1, 1),
+    )
+    losses = [float(row["loss"]) for row in log_of(tmp_path / "two") if row["loss"]]
+    assert losses == pytest.approx([epoch.loss for epoch in alone.epochs], abs=1e-4)
+
+
+def test_a_cache_beyond_its_bound_is_told_and_not_used(tiny_checkpoint, photos, tmp_path):
+    notes: list[str] = []
+    settings = {"mode": "linear", "frozen_cache_gb": 1e-9, "epochs": 1}
+    run_cached(
+        tiny_checkpoint, photos, tmp_path / "run", tmp_path, on_note=notes.append, **settings
+    )
+    [note] = notes
+    assert "the bound is 0.0 GB" in note
+    assert (tmp_path / "run" / "encoder").exists()
+
+
+def test_damaged_photos_are_left_out_of_cached_batches(tiny_checkpoint, photos, tmp_path):
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    some = [*photos, CaptionedPhoto(tmp_path / "damaged.png", ("nothing", "no more"))]
+    results = [
+        run_cached(tiny_checkpoint, some, tmp_path / name, cache, mode="linear")
+        for name, cache in (("plain", None), ("one", tmp_path), ("again", tmp_path))
+    ]
+    assert {result.damaged for result in results} == {results[0].damaged}
+    assert results[0].damaged.startswith("1 cannot be read")
+    losses = [[epoch.loss for epoch in result.epochs] for result in results]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-2)
+    assert losses[2] == losses[1]
