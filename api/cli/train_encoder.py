@@ -146,6 +146,14 @@ def encoder(
             help="Class-balanced sampling of datasets with classes: 0 as they are, 1 all alike.",
         ),
     ] = 0.0,
+    hard_negatives: Annotated[
+        int,
+        typer.Option(
+            "--hard-negatives",
+            min=0,
+            help="Photos in a batch for each one that the encoder confuses them with.",
+        ),
+    ] = 0,
     duplicates: Annotated[
         str,
         option(
@@ -315,6 +323,8 @@ def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     rate = given["learning_rate"]
     if given["variants"] is not None and given["pairs_an_epoch"] is not None:
         raise UsageError("--variants is not of shards (webdataset:).")
+    if given["hard_negatives"] and given["pairs_an_epoch"] is not None:
+        raise UsageError("--hard-negatives is not of shards (webdataset:).")
     if rate is not None and not 0 < rate < float("inf"):
         raise UsageError(f"--learning-rate must be above 0, not {rate}.")
     for name, allowed in (("augmentation", tuple(AUGMENTATIONS)), ("duplicates", DUPLICATES)):

@@ -16,7 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError, require_at_least
@@ -52,6 +54,7 @@ from retrieval.training.encoders.pairs import (
 )
 from retrieval.training.encoders.tuning import TUNING_MODES, Tuned, TuningMode, tune
 from retrieval.training.feature_folder import Progress
+from retrieval.training.hard_negatives import hard_negatives
 from retrieval.training.losses import PAIR_LOSSES
 from retrieval.training.state import CHECKPOINT_NAME, RunConfig, TrainingState, training_run
 from retrieval.training.validation import Recalls, recalls
@@ -59,6 +62,8 @@ from retrieval.training.validation import Recalls, recalls
 ENCODER_NAME = "encoder"
 """Folder of the trained encoder inside of the output."""
 BEST_NAME = "best_epoch.safetensors"
+NEIGHBOURS_NAME = "neighbours.npy"
+"""Photos that are confused with each training photo, as the present epoch has them."""
 
 LEARNING_RATES: Mapping[TuningMode, float] = {
     "full": 1e-5,
@@ -76,6 +81,8 @@ _MOST_SCALE = math.log(100)
 """Logarithm of the highest inverse temperature, as of CLIP (Radford et al. 2021)."""
 _BETAS = 0.9, 0.98
 _LOGGED_STEPS = 10
+_SPARE_NEIGHBOURS = 4
+"""Neighbours looked up for each one wanted: others may be in earlier batches already."""
 
 
 class TrainingStoppedError(MMSearchError):
@@ -102,6 +109,8 @@ class EncoderTraining(RunConfig):
     tensorboard: whether event files are written beside the CSV file.
     cache: directory for outputs of layers that stay frozen; None: they are computed in each step.
     frozen_cache_gb: bound of their size on disk, of photos and of captions; 0: as without `cache`.
+    hard_negatives: photos that join each drawn one in its batch, which the encoder confuses most
+        with it as the epoch begins.
     """
 
     warm_up_steps = 200
@@ -130,6 +139,7 @@ class EncoderTraining(RunConfig):
     checkpoint_seconds: float = 300.0
     tensorboard: bool = False
     cache: Path | None = None
+    hard_negatives: int = 0
     frozen_cache_gb: float = 50.0
 
     def __post_init__(self) -> None:
@@ -138,7 +148,7 @@ class EncoderTraining(RunConfig):
         _require_one_of(self, "loss", PAIR_LOSSES)
         _require_one_of(self, "precision", (AUTO, *PRECISIONS))
         require_at_least(self, 1, "rank")
-        require_at_least(self, 0, "workers")
+        require_at_least(self, 0, "workers", "hard_negatives")
         if self.learning_rate == 0:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.mode])
         if self.label_smoothing and self.loss != "contrastive":
@@ -250,6 +260,8 @@ def train_encoder(
             f"A batch of {config.batch_size:,} pairs needs as many captions; there are "
             f"{train.size:,} to train on. Choose a smaller batch size."
         )
+    if config.hard_negatives and not isinstance(train, PhotoPairs):
+        raise UsageError("Hard negatives are looked up among all photos: a stream has none.")
     log = TrainingLog(config.output, tensorboard=config.tensorboard and processes.is_first)
     with training_run(config):
         run = _Run(
@@ -298,6 +310,11 @@ class _Run:
         state = _State(config, self.dual, self.train, self.validation, processes)
         self.dual.model.cpu()
         self.frozen = self._frozen_states(state)
+        self.mined: Validation | None = None
+        if config.hard_negatives and isinstance(self.train, PhotoPairs):
+            self.mined = Validation(
+                self.train.photos, self.dual, config, processes, self.on_progress, self.frozen
+            )
         self.log_begun = False
 
         def save_best(_: EncoderEpoch) -> None:
@@ -357,18 +374,45 @@ class _Run:
             self.on_note(f"Frozen layers are computed in each step. {problem}")
         return None if problem else found
 
+    def _with_hard_negatives(self, state: "_State") -> PairSource:
+        """Look up the photos that the encoder confuses now, and let them meet in batches."""
+        train, mined = self.train, self.mined
+        if mined is None or not isinstance(train, PhotoPairs):
+            return train
+        wanted = self.config.hard_negatives
+        path = self.config.output / NEIGHBOURS_NAME
+        # A resumed epoch goes on with what it began with.
+        if not state.begun:
+            state.learned.eval()
+            model = self.frozen.prefix if self.frozen else state.learned
+            images, texts = mined.vectors(model, "hard negatives")
+            if self.processes.is_first:
+                counts = [0, *(len(photo.captions) for photo in train.photos)]
+                near = hard_negatives(
+                    images[:, :-1].numpy(),
+                    texts.numpy(),
+                    np.cumsum(counts),
+                    neighbours=_SPARE_NEIGHBOURS * wanted,
+                )
+                with replacing(path) as unfinished, unfinished.open("wb") as file:
+                    np.save(file, near, allow_pickle=False)
+            self.processes.wait()
+        near = read_neighbours(path, len(train.photos))
+        return train.with_neighbours(lambda photo: near[photo].tolist(), wanted)
+
     def _epoch(self, state: "_State") -> EncoderEpoch:
         config, number = self.config, len(state.epochs)
         if not self.log_begun and self.processes.is_first:
             self.log.begin(state.steps)
         self.log_begun = True
         state.tuned.unfreeze(number)
+        train = self._with_hard_negatives(state)
         state.learned.train()
         keep_statistics(state.learned)
         device = self.processes.device
         stage = f"epoch {number + 1}"
         batches = decoded_batches(
-            _Rest(self.train, state.begun),
+            _Rest(train, state.begun),
             number,
             config.batch_size,
             self.dual.preprocess,
@@ -596,7 +640,10 @@ class _State(TrainingState[nn.Module, EncoderEpoch]):
 
 
 class Validation:
-    """Photos and captions that recall is measured on, as a search would encode them."""
+    """Photos and captions that recall is measured on, as a search would encode them.
+
+    frozen: photos and captions are read as outputs of frozen layers, for a `FrozenPrefix`.
+    """
 
     def __init__(
         self,
@@ -605,7 +652,9 @@ class Validation:
         config: EncoderTraining,
         processes: Processes,
         on_progress: Progress = lambda *_: None,
+        frozen: FrozenStates | None = None,
     ) -> None:
+        self._frozen = frozen
         self._photos = photos
         self._dual = dual
         self._batch = max(1, min(config.batch_size // processes.world, 64))
@@ -627,8 +676,7 @@ class Validation:
 
         Raises UsageError where fewer than two can be read.
         """
-        images = self._in_parts(len(self._photos), partial(self._images, model), "validation")
-        texts = self._in_parts(len(self._captions), partial(self._texts, model), "")
+        images, texts = self.vectors(model)
         is_read = images[:, -1] > 0
         if int(is_read.sum()) < 2:
             raise UsageError("Fewer than two photos for validation can be read.")
@@ -636,25 +684,35 @@ class Validation:
         place = torch.cumsum(is_read.long(), 0) - 1
         return recalls(images[is_read, :-1], texts[kept], place[self._photo_of[kept]])
 
+    @torch.inference_mode()
+    def vectors(self, model: nn.Module, stage: str = "validation") -> tuple[Tensor, Tensor]:
+        """Encode all photos, (n, d + 1), with 1 in the last column, or 0 in all; and captions."""
+        images = self._in_parts(len(self._photos), partial(self._images, model), stage)
+        return images, self._in_parts(len(self._captions), partial(self._texts, model), "")
+
     def _images(self, model: nn.Module, rows: range) -> Tensor:
         """Encode photos: (n, d + 1), with 1 in the last column, or 0 in all."""
         with ThreadPoolExecutor(max_workers=4) as pool:
-            read = list(pool.map(self._read, (self._photos[row] for row in rows)))
+            read = list(pool.map(self._read, rows))
         some = next((each for each in read if each is not None), None)
-        side = self._dual.model.visual.image_size  # type: ignore[union-attr]
-        sides = side if isinstance(side, tuple | list) else (side, side)
-        empty = torch.zeros(3, *sides) if some is None else torch.zeros_like(some)
+        shape = self._frozen.prefix.image_shape if self._frozen else None
+        empty = torch.zeros(shape or (3, *self._dual.input_shape)) if some is None else some * 0
         pixels = torch.stack([empty if each is None else each for each in read])
         vectors = encode_photos(model, pixels.to(self._processes.device))
         good = torch.tensor([[each is not None] for each in read], device=vectors.device).float()
         return torch.cat([vectors * good, good], dim=1)
 
     def _texts(self, model: nn.Module, rows: range) -> Tensor:
-        ids = self._dual.tokenize([self._captions[row] for row in rows])
-        return encode_captions(model, ids.to(self._processes.device))
+        captions = [self._captions[row] for row in rows]
+        frozen = self._frozen
+        texts = frozen.captions(captions) if frozen else self._dual.tokenize(captions)
+        return encode_captions(model, moved(texts, self._processes.device))
 
-    def _read(self, photo: CaptionedPhoto) -> Tensor | None:
+    def _read(self, number: int) -> Tensor | None:
         try:
+            if self._frozen:
+                return self._frozen.photo(number)
+            photo = self._photos[number]
             return self._dual.preprocess(read_image(photo.path, least_side=LEAST_SIDE))
         except (OSError, UnreadableFileError):
             return None
@@ -741,6 +799,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "another output."
         ) from error
     return weights
+
+
+def read_neighbours(path: Path, photos: int) -> NDArray[np.int64]:
+    """Read the neighbours of each photo: (photos, k). Raises UsageError for a damaged file."""
+    try:
+        near: NDArray[np.int64] = np.load(path, allow_pickle=False)
+        is_fine = near.ndim == 2 and len(near) == photos and near.dtype == np.int64
+        is_fine = is_fine and bool(((near >= 0) & (near < photos)).all())
+    except (OSError, ValueError, EOFError):
+        is_fine = False
+    if not is_fine:
+        raise UsageError(
+            f"The hard negatives of the epoch, {path}, cannot be read. Train again into another "
+            "output."
+        )
+    return near
 
 
 def _columns(found: Recalls) -> dict[str, float]:

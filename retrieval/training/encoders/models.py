@@ -16,6 +16,7 @@ from retrieval.encoders.modalities import ASSEMBLED
 from retrieval.encoders.registry import STARTER
 from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
+from retrieval.training.encoders.gradient_cache import Inputs
 
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -178,7 +179,7 @@ def encode_photos(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode_captions(model: nn.Module, ids: Tensor) -> Tensor:
+def encode_captions(model: nn.Module, ids: Inputs) -> Tensor:
     """Encode a batch of n tokenized texts: (n, d) float32, unit L2 norm."""
     rows: Tensor = model.encode_text(ids, normalize=False)  # type: ignore[operator]
     return nn.functional.normalize(rows.float(), dim=-1)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,9 +22,11 @@ from retrieval.training.encoders.distributed import Processes
 from retrieval.training.encoders.fine_tuning import (
     BEST_NAME,
     LEARNING_RATES,
+    NEIGHBOURS_NAME,
     EncoderTraining,
     TrainingStoppedError,
     Validation,
+    read_neighbours,
 )
 from retrieval.training.encoders.models import load_trainable
 from retrieval.training.state import CHECKPOINT_NAME
@@ -234,6 +237,8 @@ def test_an_infinite_loss_stops_the_run(tiny_checkpoint, photos, tmp_path):
         ("chunk_size", 0),
         ("rank", 0),
         ("workers", -1),
+        ("hard_negatives", -1),
+        ("frozen_cache_gb", -1.0),
         ("epochs", 0),
         ("batch_size", 1),
     ],
@@ -328,3 +333,56 @@ def test_damaged_photos_are_left_out_of_cached_batches(tiny_checkpoint, photos, 
     losses = [[epoch.loss for epoch in result.epochs] for result in results]
     assert losses[1] == pytest.approx(losses[0], abs=1e-2)
     assert losses[2] == losses[1]
+
+
+@pytest.mark.parametrize("mode", ["full", "linear"])
+def test_hard_negatives_meet_in_batches_and_resume(
+    mode, tiny_checkpoint, photos, tmp_path, monkeypatch
+):
+    """By pixels, and by the states of frozen layers."""
+    drawn = []
+    real = pairs.PhotoPairs.batches
+
+    def batches(source, *arguments, **options):
+        for batch in real(source, *arguments, **options):
+            drawn.append([pair.number for pair in batch])
+            yield batch
+
+    monkeypatch.setattr(pairs.PhotoPairs, "batches", batches)
+    settings = {"mode": mode, "hard_negatives": 1}
+    cache = tmp_path / "cache"
+    run_cached(tiny_checkpoint, photos, tmp_path / "whole", cache, **settings)
+    near = np.load(tmp_path / "whole" / NEIGHBOURS_NAME)
+    assert near.shape == (16, 4)
+    last = drawn[-4:]
+    assert len({first for first, *_ in last}) > 1
+    assert last[0][1] == near[last[0][0], 0]
+    whole = list(drawn)
+    drawn.clear()
+    for stop_after, resume in ((2, False), (4, True)):
+        with pytest.raises(TrainingStoppedError):
+            run_cached(
+                tiny_checkpoint,
+                photos,
+                tmp_path / "run",
+                cache,
+                stop_after=stop_after,
+                resume=resume,
+                **settings,
+            )
+    run_cached(tiny_checkpoint, photos, tmp_path / "run", cache, resume=True, **settings)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+    assert all(batch in whole for batch in drawn)
+
+
+def test_damaged_hard_negatives_are_refused(tmp_path):
+    path = tmp_path / NEIGHBOURS_NAME
+    for content in (b"", b"no array"):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="hard negatives"):
+            read_neighbours(path, 3)
+    np.save(path, np.array([[1], [2], [3]]))
+    with pytest.raises(UsageError, match="hard negatives"):
+        read_neighbours(path, 3)
+    np.save(path, np.array([[1], [2], [0]]))
+    assert read_neighbours(path, 3).tolist() == [[1], [2], [0]]
