@@ -248,6 +248,22 @@ def encoder(
     rank: Annotated[
         int, typer.Option("--rank", min=1, help="Rank of the added matrices, for mode lora.")
     ] = 8,
+    alpha: Annotated[
+        float, typer.Option("--alpha", help="Scale of the added matrices, for mode lora.")
+    ] = 16.0,
+    dropout: Annotated[
+        float,
+        typer.Option(
+            "--dropout", min=0, max=0.9, help="Share of inputs they do not see, for mode lora."
+        ),
+    ] = 0.0,
+    recompute_activations: Annotated[
+        bool,
+        typer.Option(
+            "--recompute-activations",
+            help="Save memory by gradient checkpointing, which takes more time.",
+        ),
+    ] = False,
     interpolation: Annotated[
         str,
         option(

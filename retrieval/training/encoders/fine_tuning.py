@@ -25,7 +25,11 @@ from retrieval.errors import MMSearchError, UnreadableFileError, UsageError, req
 from retrieval.files import replacing
 from retrieval.media.images import LEAST_SIDE, read_image
 from retrieval.training.captions import CaptionedPhoto, digest_of_texts
-from retrieval.training.encoders.acceleration import autocast, fastest_precision
+from retrieval.training.encoders.acceleration import (
+    autocast,
+    checkpoint_activations,
+    fastest_precision,
+)
 from retrieval.training.encoders.distributed import Processes
 from retrieval.training.encoders.frozen_states import FrozenStates, frozen_states
 from retrieval.training.encoders.gradient_cache import (
@@ -101,7 +105,9 @@ class EncoderTraining(RunConfig):
     label_smoothing: share of the target that goes to other pairs of the batch, 0 to less than 1.
     layers: last layers of the image and of the text tower that mode `partial` trains, and `lora`
         adapts; None: two and all.
-    layer_norms, gradual, layer_decay, rank: as for `tune`.
+    layer_norms, gradual, layer_decay, rank, alpha, dropout: as for `tune`.
+    recompute_activations: compute activations again in the backward pass, which takes less memory
+        and more time; frozen layers are not cached then.
     interpolation: share of the new weights in the result, 0 to 1; None: the best on validation.
     workers: processes that decode images; 0: the training one does.
     precision: `float32` or `bfloat16` for the activations; `auto`: on a GPU what is faster there.
@@ -132,6 +138,9 @@ class EncoderTraining(RunConfig):
     gradual: bool = False
     layer_decay: float = 0.75
     rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    recompute_activations: bool = False
     averaging: float = 0.0
     interpolation: float | None = None
     workers: int = 0
@@ -159,6 +168,8 @@ class EncoderTraining(RunConfig):
             ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to < 1"),
             ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0, at most 1"),
             ("interpolation", self.interpolation, 0 <= (self.interpolation or 0) <= 1, "0 to 1"),
+            ("alpha", self.alpha, 0 < self.alpha < math.inf, "above 0"),
+            ("dropout", self.dropout, 0 <= self.dropout < 1, "0 to < 1"),
             (
                 "frozen_cache_gb",
                 self.frozen_cache_gb,
@@ -348,6 +359,8 @@ class _Run:
         if (
             config.cache is None
             or not config.frozen_cache_gb
+            # A layer that is computed again would not get the cached states.
+            or config.recompute_activations
             or not state.tuned.frozen[0]
             or not isinstance(train, PhotoPairs)
             or train.fixed_variants is None
@@ -580,7 +593,11 @@ class _State(TrainingState[nn.Module, EncoderEpoch]):
             gradual=config.gradual,
             layer_decay=config.layer_decay,
             rank=config.rank,
+            alpha=config.alpha,
+            dropout=config.dropout,
         )
+        if config.recompute_activations:
+            checkpoint_activations(learned)
         optimizer = torch.optim.AdamW(self.tuned.groups, lr=config.learning_rate, betas=_BETAS)
         self.trained = [each for group in self.tuned.groups for each in group["params"]]
         recipe = {

@@ -237,6 +237,8 @@ def test_an_infinite_loss_stops_the_run(tiny_checkpoint, photos, tmp_path):
         ("chunk_size", 0),
         ("rank", 0),
         ("workers", -1),
+        ("alpha", 0.0),
+        ("dropout", 1.0),
         ("hard_negatives", -1),
         ("frozen_cache_gb", -1.0),
         ("epochs", 0),
@@ -386,3 +388,35 @@ def test_damaged_hard_negatives_are_refused(tmp_path):
         read_neighbours(path, 3)
     np.save(path, np.array([[1], [2], [0]]))
     assert read_neighbours(path, 3).tolist() == [[1], [2], [0]]
+
+
+@pytest.mark.slow
+def test_recomputed_activations_give_the_same_weights(whole, tiny_checkpoint, photos, tmp_path):
+    run_tiny(tiny_checkpoint, photos, tmp_path / "run", recompute_activations=True)
+    assert_close_weights(tmp_path / "run", whole[0])
+
+
+def test_recomputing_layers_do_without_cached_states(tiny_checkpoint, photos, tmp_path):
+    """The layer above the cut would be computed again from zeros."""
+    settings = {"mode": "partial", "layers": (1, 1), "epochs": 1}
+    plain, again = (
+        run_cached(
+            tiny_checkpoint,
+            photos,
+            tmp_path / str(recomputed),
+            tmp_path / "cache",
+            recompute_activations=recomputed,
+            **settings,
+        )
+        for recomputed in (False, True)
+    )
+    assert again.epochs[0].loss == pytest.approx(plain.epochs[0].loss, abs=1e-2)
+
+
+def test_scale_and_dropout_of_updates_change_what_is_learned(tiny_checkpoint, photos, tmp_path):
+    settings = {"mode": "lora", "epochs": 1}
+    losses = {
+        run_tiny(tiny_checkpoint, photos, tmp_path / str(number), **settings, **own).epochs[0].loss
+        for number, own in enumerate(({}, {"alpha": 64.0}, {"dropout": 0.5}))
+    }
+    assert len(losses) == 3
