@@ -43,7 +43,7 @@ class FrozenStates:
 
         Raises UnreadableFileError where the photo could not be read.
         """
-        [states] = self.images.batch(np.array([variant]), np.array([number]))
+        states = self.images.batch(np.array([variant]), np.array([number])).squeeze(0)
         if not states.any():
             raise UnreadableFileError("It could not be read when frozen layers were computed.")
         return states
