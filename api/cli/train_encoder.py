@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.options import (
+    CacheOption,
     CaptionsOption,
     DeviceOption,
     JsonOption,
@@ -145,6 +146,14 @@ def encoder(
             help="Class-balanced sampling of datasets with classes: 0 as they are, 1 all alike.",
         ),
     ] = 0.0,
+    hard_negatives: Annotated[
+        int,
+        typer.Option(
+            "--hard-negatives",
+            min=0,
+            help="Photos in a batch for each one that the encoder confuses them with.",
+        ),
+    ] = 0,
     duplicates: Annotated[
         str,
         option(
@@ -160,6 +169,15 @@ def encoder(
             help="Of images: none, light (crop and mirror) or strong (RandAugment too).",
         ),
     ] = "light",
+    variants: Annotated[
+        int | None,
+        option(
+            "--variants",
+            "N",
+            "Augmented variants of each image, in turn by epoch. (default: a new one each epoch)",
+            min=1,
+        ),
+    ] = None,
     word_dropout: Annotated[
         float, typer.Option("--word-dropout", min=0, max=0.9, help="Share of words left out.")
     ] = 0.0,
@@ -230,6 +248,22 @@ def encoder(
     rank: Annotated[
         int, typer.Option("--rank", min=1, help="Rank of the added matrices, for mode lora.")
     ] = 8,
+    alpha: Annotated[
+        float, typer.Option("--alpha", help="Scale of the added matrices, for mode lora.")
+    ] = 16.0,
+    dropout: Annotated[
+        float,
+        typer.Option(
+            "--dropout", min=0, max=0.9, help="Share of inputs they do not see, for mode lora."
+        ),
+    ] = 0.0,
+    recompute_activations: Annotated[
+        bool,
+        typer.Option(
+            "--recompute-activations",
+            help="Save memory by gradient checkpointing, which takes more time.",
+        ),
+    ] = False,
     interpolation: Annotated[
         str,
         option(
@@ -265,6 +299,15 @@ def encoder(
         int,
         typer.Option("--workers", min=0, max=256, help="Processes that decode images; 0: none."),
     ] = 0,
+    cache: CacheOption = None,
+    frozen_cache_gb: Annotated[
+        float,
+        typer.Option(
+            "--frozen-cache-gb",
+            min=0,
+            help="Cache outputs of frozen layers up to this size; 0: compute them in each step.",
+        ),
+    ] = 50.0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.")
     ] = False,
@@ -294,6 +337,10 @@ def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises UsageError for one that cannot be meant.
     """
     rate = given["learning_rate"]
+    if given["variants"] is not None and given["pairs_an_epoch"] is not None:
+        raise UsageError("--variants is not of shards (webdataset:).")
+    if given["hard_negatives"] and given["pairs_an_epoch"] is not None:
+        raise UsageError("--hard-negatives is not of shards (webdataset:).")
     if rate is not None and not 0 < rate < float("inf"):
         raise UsageError(f"--learning-rate must be above 0, not {rate}.")
     for name, allowed in (("augmentation", tuple(AUGMENTATIONS)), ("duplicates", DUPLICATES)):
@@ -307,6 +354,7 @@ def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
         "layers": parse_layers(given["layers"]),
         "weights": parse_weights(given["weights"], len(given["dataset"])),
         "learning_rate": rate or 0.0,
+        "cache": cache_directory(given["cache"], "frozen-layers"),
     }
 
 
@@ -404,6 +452,7 @@ def _train(
                 processes=processes,
                 on_epoch=tell,
                 on_progress=progress,
+                on_note=complain if processes.is_first else lambda _: None,
                 should_stop=stop.is_set,
             )
         except TrainingStoppedError as stopped:
@@ -575,6 +624,7 @@ def pair_source(
         balance=given["balance"],
         augment_image=image,
         augment_text=text,
+        variants=given["variants"],
     )
 
 

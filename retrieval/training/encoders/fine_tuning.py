@@ -16,16 +16,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from retrieval.errors import MMSearchError, UnreadableFileError, UsageError, require_at_least
 from retrieval.files import replacing
 from retrieval.media.images import LEAST_SIDE, read_image
 from retrieval.training.captions import CaptionedPhoto, digest_of_texts
-from retrieval.training.encoders.acceleration import autocast, fastest_precision
+from retrieval.training.encoders.acceleration import (
+    autocast,
+    checkpoint_activations,
+    fastest_precision,
+)
 from retrieval.training.encoders.distributed import Processes
-from retrieval.training.encoders.gradient_cache import PairEncoder, backward_in_parts
+from retrieval.training.encoders.frozen_states import FrozenStates, frozen_states
+from retrieval.training.encoders.gradient_cache import (
+    Inputs,
+    PairEncoder,
+    backward_in_parts,
+    moved,
+    rows_of,
+)
 from retrieval.training.encoders.interpolation import (
     SHARES,
     Interpolation,
@@ -38,6 +51,7 @@ from retrieval.training.encoders.pairs import (
     Batch,
     DamagedImages,
     PairSource,
+    PhotoPairs,
     TrainingPair,
     decoded_batches,
     seed_of,
@@ -50,6 +64,7 @@ from retrieval.training.encoders.tuning import (
     tune,
 )
 from retrieval.training.feature_folder import Progress
+from retrieval.training.hard_negatives import hard_negatives
 from retrieval.training.losses import PAIR_LOSSES
 from retrieval.training.state import (
     CHECKPOINT_NAME,
@@ -63,6 +78,8 @@ from retrieval.training.validation import Recalls, recalls
 ENCODER_NAME = "encoder"
 """Folder of the trained encoder inside of the output."""
 BEST_NAME = "best_epoch.safetensors"
+NEIGHBOURS_NAME = "neighbours.npy"
+"""Photos that are confused with each training photo, as the present epoch has them."""
 
 LEARNING_RATES: Mapping[TuningMode, float] = {
     "full": 1e-5,
@@ -80,6 +97,8 @@ _MOST_SCALE = math.log(100)
 """Logarithm of the highest inverse temperature, as of CLIP (Radford et al. 2021)."""
 _BETAS = 0.9, 0.98
 _LOGGED_STEPS = 10
+_SPARE_NEIGHBOURS = 4
+"""Neighbours looked up for each one wanted: others may be in earlier batches already."""
 
 
 class TrainingStoppedError(MMSearchError):
@@ -98,18 +117,24 @@ class EncoderTraining(RunConfig):
     label_smoothing: share of the target that goes to other pairs of the batch, 0 to less than 1.
     layers: last layers of the image and of the text tower that mode `partial` trains, and `lora`
         adapts; None: two and all.
-    layer_norms, gradual, layer_decay, rank: as for `tune`.
+    layer_norms, gradual, layer_decay, rank, alpha, dropout: as for `tune`.
+    recompute_activations: compute activations again in the backward pass, which takes less memory
+        and more time; frozen layers are not cached then.
     interpolation: share of the new weights in the result, 0 to 1; None: the best on validation.
     workers: processes that decode images; 0: the training one does.
     precision: `float32` or `bfloat16` for the activations; `auto`: on a GPU what is faster there.
     checkpoint_seconds: time between checkpoints inside of an epoch.
     tensorboard: whether event files are written beside the CSV file.
+    cache: directory for outputs of layers that stay frozen; None: they are computed in each step.
+    frozen_cache_gb: bound of their size on disk, of photos and of captions; 0: as without `cache`.
+    hard_negatives: photos that join each drawn one in its batch, which the encoder confuses most
+        with it as the epoch begins.
     """
 
     warm_up_steps = 200
     most_gradient = 1.0
     local_names: ClassVar[frozenset[str]] = frozenset(
-        {"encoder", "interpolation", "workers", "checkpoint_seconds", "tensorboard"}
+        {"encoder", "interpolation", "workers", "checkpoint_seconds", "tensorboard", "cache"}
     )
 
     encoder: str
@@ -125,12 +150,18 @@ class EncoderTraining(RunConfig):
     gradual: bool = False
     layer_decay: float = 0.75
     rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    recompute_activations: bool = False
     averaging: float = 0.0
     interpolation: float | None = None
     workers: int = 0
     precision: str = "auto"
     checkpoint_seconds: float = 300.0
     tensorboard: bool = False
+    cache: Path | None = None
+    hard_negatives: int = 0
+    frozen_cache_gb: float = 50.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,7 +175,7 @@ class EncoderTraining(RunConfig):
             gradual=self.gradual,
         )
         require_at_least(self, 1, "rank")
-        require_at_least(self, 0, "workers")
+        require_at_least(self, 0, "workers", "hard_negatives")
         if self.learning_rate == 0:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.mode])
         if self.label_smoothing and self.loss != "contrastive":
@@ -155,6 +186,14 @@ class EncoderTraining(RunConfig):
             ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "0 to < 1"),
             ("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "above 0, at most 1"),
             ("interpolation", self.interpolation, 0 <= (self.interpolation or 0) <= 1, "0 to 1"),
+            ("alpha", self.alpha, 0 < self.alpha < math.inf, "above 0"),
+            ("dropout", self.dropout, 0 <= self.dropout < 1, "0 to < 1"),
+            (
+                "frozen_cache_gb",
+                self.frozen_cache_gb,
+                0 <= self.frozen_cache_gb < 1e9,
+                "at least 0",
+            ),
             (
                 "chunk_size",
                 self.chunk_size,
@@ -222,6 +261,7 @@ def train_encoder(
     processes: Processes | None = None,
     on_epoch: Callable[[EncoderEpoch], None] = lambda _: None,
     on_progress: Callable[..., None] = lambda *_: None,
+    on_note: Callable[[str], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> EncoderResult:
     """Fine-tune an encoder, and save the weights that are best on validation.
@@ -234,6 +274,7 @@ def train_encoder(
         processes: of data-parallel training; the first one writes.
         on_epoch: called after each epoch.
         on_progress: called with stage, done, total and what the loss is.
+        on_note: called where the outputs of frozen layers cannot be cached, with the reason.
         should_stop: asked after each step.
 
     Raises:
@@ -249,9 +290,13 @@ def train_encoder(
             f"{train.size:,} to train on. Choose a smaller batch size."
         )
     require_free_output(config.output, ENCODER_NAME)
+    if config.hard_negatives and not isinstance(train, PhotoPairs):
+        raise UsageError("Hard negatives are looked up among all photos: a stream has none.")
     log = TrainingLog(config.output, tensorboard=config.tensorboard and processes.is_first)
     with training_run(config, is_first=processes.is_first):
-        run = _Run(config, dual, train, validation, processes, log, on_progress, should_stop)
+        run = _Run(
+            config, dual, train, validation, processes, log, on_progress, on_note, should_stop
+        )
         try:
             return run.run(on_epoch)
         finally:
@@ -283,6 +328,7 @@ class _Run:
         processes: Processes,
         log: TrainingLog,
         on_progress: Callable[..., None],
+        on_note: Callable[[str], None],
         should_stop: Callable[[], bool],
     ) -> None:
         self.config = config
@@ -291,6 +337,7 @@ class _Run:
         self.processes = processes
         self.log = log
         self.on_progress = on_progress
+        self.on_note = on_note
         self.should_stop = should_stop
         self.damaged = DamagedImages()
         self.steps_an_epoch = steps_an_epoch(train, config.batch_size)
@@ -305,6 +352,12 @@ class _Run:
         torch.manual_seed(config.seed)
         state = _State(config, self.dual, self.train, self.validation, processes)
         self.dual.model.cpu()
+        self.frozen = self._frozen_states(state)
+        self.mined: Validation | None = None
+        if config.hard_negatives and isinstance(self.train, PhotoPairs):
+            self.mined = Validation(
+                self.train.photos, self.dual, config, processes, self.on_progress, self.frozen
+            )
         self.log_begun = False
 
         def save_best(_: EncoderEpoch) -> None:
@@ -333,25 +386,87 @@ class _Run:
             damaged=str(self.damaged),
         )
 
+    def _frozen_states(self, state: "_State") -> FrozenStates | None:
+        """Cache the outputs of frozen layers, if there are any and they can be."""
+        config, train = self.config, self.train
+        if (
+            config.cache is None
+            or not config.frozen_cache_gb
+            # A layer that is computed again would not get the cached states.
+            or config.recompute_activations
+            or not state.tuned.frozen[0]
+            or not isinstance(train, PhotoPairs)
+            or train.fixed_variants is None
+        ):
+            return None
+        found, problem = None, ""
+        # The first process fills the cache, and the others read it.
+        for is_turn in (self.processes.is_first, not self.processes.is_first):
+            if is_turn and not problem:
+                try:
+                    found = frozen_states(
+                        state.tuned,
+                        self.dual,
+                        train,
+                        cache=config.cache,
+                        most_bytes=int(config.frozen_cache_gb * 1e9),
+                        on_progress=self.on_progress,
+                    )
+                except UsageError as error:
+                    problem = str(error)
+            if self.processes.any(bool(problem)):
+                problem = problem or "another process cannot."
+        if problem:
+            self.on_note(f"Frozen layers are computed in each step. {problem}")
+        return None if problem else found
+
+    def _with_hard_negatives(self, state: "_State") -> PairSource:
+        """Look up the photos that the encoder confuses now, and let them meet in batches."""
+        train, mined = self.train, self.mined
+        if mined is None or not isinstance(train, PhotoPairs):
+            return train
+        wanted = self.config.hard_negatives
+        path = self.config.output / NEIGHBOURS_NAME
+        # A resumed epoch goes on with what it began with.
+        if not state.begun:
+            state.learned.eval()
+            model = self.frozen.prefix if self.frozen else state.learned
+            images, texts = mined.vectors(model, "hard negatives")
+            if self.processes.is_first:
+                counts = [0, *(len(photo.captions) for photo in train.photos)]
+                near = hard_negatives(
+                    images[:, :-1].numpy(),
+                    texts.numpy(),
+                    np.cumsum(counts),
+                    neighbours=_SPARE_NEIGHBOURS * wanted,
+                )
+                with replacing(path) as unfinished, unfinished.open("wb") as file:
+                    np.save(file, near, allow_pickle=False)
+            self.processes.wait()
+        near = read_neighbours(path, len(train.photos))
+        return train.with_neighbours(lambda photo: near[photo].tolist(), wanted)
+
     def _epoch(self, state: "_State") -> EncoderEpoch:
         config, number = self.config, len(state.epochs)
         if not self.log_begun and self.processes.is_first:
             self.log.begin(state.steps)
         self.log_begun = True
         state.tuned.unfreeze(number)
+        train = self._with_hard_negatives(state)
         state.learned.train()
         keep_statistics(state.learned)
         device = self.processes.device
         stage = f"epoch {number + 1}"
         batches = decoded_batches(
-            _Rest(self.train, state.begun),
+            _Rest(train, state.begun),
             number,
             config.batch_size,
             self.dual.preprocess,
             rank=self.processes.rank,
             world=self.processes.world,
-            workers=config.workers,
+            workers=0 if self.frozen else config.workers,
             damaged=self.damaged,
+            read=self.frozen.read if self.frozen else None,
         )
         started, done, logged = time.monotonic(), 0, 0.0
         for batch in batches:
@@ -397,7 +512,9 @@ class _Run:
         """Compute the loss of the whole batch, and the gradients, equal in all processes."""
         processes = self.processes
         pixels = batch.images.to(device, non_blocking=True)
-        ids = self.dual.tokenize(batch.captions).to(device)
+        frozen = self.frozen
+        texts = frozen.captions(batch.captions) if frozen else self.dual.tokenize(batch.captions)
+        texts = moved(texts, device)
         groups = processes.gather(batch.groups.to(device))
         arguments: dict[str, Any] = {}
         if self.config.label_smoothing:
@@ -408,14 +525,14 @@ class _Run:
             pair_loss = PAIR_LOSSES[self.config.loss]
             return pair_loss(images, texts, scale, bias=bias, groups=groups, **arguments)
 
-        encoder = PairEncoder(state.learned)
-        part = self.config.chunk_size or len(ids)
-        precision = self._precision(state, encoder, pixels[:part], ids[:part])
+        encoder = PairEncoder(frozen.prefix if frozen else state.learned)
+        part = self.config.chunk_size or len(pixels)
+        precision = self._precision(state, encoder, pixels[:part], rows_of(texts, slice(part)))
         state.optimizer.zero_grad()
         loss = backward_in_parts(
             encoder,
             pixels,
-            ids,
+            texts,
             loss_of,
             part=part,
             autocast=partial(autocast, torch.device(device), precision),
@@ -429,7 +546,7 @@ class _Run:
         return value
 
     def _precision(
-        self, state: "_State", encoder: PairEncoder, images: Tensor, texts: Tensor
+        self, state: "_State", encoder: PairEncoder, images: Tensor, texts: Inputs
     ) -> torch.dtype:
         """Choose the precision in the first step of a run."""
         if not state.precision:
@@ -514,7 +631,11 @@ class _State(TrainingState[nn.Module, EncoderEpoch]):
             gradual=config.gradual,
             layer_decay=config.layer_decay,
             rank=config.rank,
+            alpha=config.alpha,
+            dropout=config.dropout,
         )
+        if config.recompute_activations:
+            checkpoint_activations(learned)
         optimizer = torch.optim.AdamW(self.tuned.groups, lr=config.learning_rate, betas=_BETAS)
         self.trained = [each for group in self.tuned.groups for each in group["params"]]
         recipe = {
@@ -574,7 +695,10 @@ class _State(TrainingState[nn.Module, EncoderEpoch]):
 
 
 class Validation:
-    """Photos and captions that recall is measured on, as a search would encode them."""
+    """Photos and captions that recall is measured on, as a search would encode them.
+
+    frozen: photos and captions are read as outputs of frozen layers, for a `FrozenPrefix`.
+    """
 
     def __init__(
         self,
@@ -583,7 +707,9 @@ class Validation:
         config: EncoderTraining,
         processes: Processes,
         on_progress: Progress = lambda *_: None,
+        frozen: FrozenStates | None = None,
     ) -> None:
+        self._frozen = frozen
         self._photos = photos
         self._dual = dual
         self._batch = max(1, min(config.batch_size // processes.world, 64))
@@ -605,8 +731,7 @@ class Validation:
 
         Raises UsageError where fewer than two can be read.
         """
-        images = self._in_parts(len(self._photos), partial(self._images, model), "validation")
-        texts = self._in_parts(len(self._captions), partial(self._texts, model), "")
+        images, texts = self.vectors(model)
         is_read = images[:, -1] > 0
         if int(is_read.sum()) < 2:
             raise UsageError("Fewer than two photos for validation can be read.")
@@ -614,25 +739,35 @@ class Validation:
         place = torch.cumsum(is_read.long(), 0) - 1
         return recalls(images[is_read, :-1], texts[kept], place[self._photo_of[kept]])
 
+    @torch.inference_mode()
+    def vectors(self, model: nn.Module, stage: str = "validation") -> tuple[Tensor, Tensor]:
+        """Encode all photos, (n, d + 1), with 1 in the last column, or 0 in all; and captions."""
+        images = self._in_parts(len(self._photos), partial(self._images, model), stage)
+        return images, self._in_parts(len(self._captions), partial(self._texts, model), "")
+
     def _images(self, model: nn.Module, rows: range) -> Tensor:
         """Encode photos: (n, d + 1), with 1 in the last column, or 0 in all."""
         with ThreadPoolExecutor(max_workers=4) as pool:
-            read = list(pool.map(self._read, (self._photos[row] for row in rows)))
+            read = list(pool.map(self._read, rows))
         some = next((each for each in read if each is not None), None)
-        side = self._dual.model.visual.image_size  # type: ignore[union-attr]
-        sides = side if isinstance(side, tuple | list) else (side, side)
-        empty = torch.zeros(3, *sides) if some is None else torch.zeros_like(some)
+        shape = self._frozen.prefix.image_shape if self._frozen else None
+        empty = torch.zeros(shape or (3, *self._dual.input_shape)) if some is None else some * 0
         pixels = torch.stack([empty if each is None else each for each in read])
         vectors = encode_photos(model, pixels.to(self._processes.device))
         good = torch.tensor([[each is not None] for each in read], device=vectors.device).float()
         return torch.cat([vectors * good, good], dim=1)
 
     def _texts(self, model: nn.Module, rows: range) -> Tensor:
-        ids = self._dual.tokenize([self._captions[row] for row in rows])
-        return encode_captions(model, ids.to(self._processes.device))
+        captions = [self._captions[row] for row in rows]
+        frozen = self._frozen
+        texts = frozen.captions(captions) if frozen else self._dual.tokenize(captions)
+        return encode_captions(model, moved(texts, self._processes.device))
 
-    def _read(self, photo: CaptionedPhoto) -> Tensor | None:
+    def _read(self, number: int) -> Tensor | None:
         try:
+            if self._frozen:
+                return self._frozen.photo(number)
+            photo = self._photos[number]
             return self._dual.preprocess(read_image(photo.path, least_side=LEAST_SIDE))
         except (OSError, UnreadableFileError):
             return None
@@ -719,6 +854,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "another output."
         ) from error
     return weights
+
+
+def read_neighbours(path: Path, photos: int) -> NDArray[np.int64]:
+    """Read the neighbours of each photo: (photos, k). Raises UsageError for a damaged file."""
+    try:
+        near: NDArray[np.int64] = np.load(path, allow_pickle=False)
+        is_fine = near.ndim == 2 and len(near) == photos and near.dtype == np.int64
+        is_fine = is_fine and bool(((near >= 0) & (near < photos)).all())
+    except (OSError, ValueError, EOFError):
+        is_fine = False
+    if not is_fine:
+        raise UsageError(
+            f"The hard negatives of the epoch, {path}, cannot be read. Train again into another "
+            "output."
+        )
+    return near
 
 
 def _columns(found: Recalls) -> dict[str, float]:

@@ -438,7 +438,7 @@ def caption_bytes(prefix: FrozenPrefix, token_ids: Tensor) -> int:
 
 def photo_states(
     prefix: FrozenPrefix,
-    read: Callable[[int, int], Tensor],
+    read: Callable[[int, int], Tensor | None],
     *,
     photos: int,
     variants: int,
@@ -453,7 +453,8 @@ def photo_states(
 
     Args:
         prefix: the model, whose image tower is cut.
-        read: reads a photo, given its number, as a variant, given its own: (3, height, width).
+        read: reads a photo, given its number, as a variant, given its own: (3, height, width);
+            None: it is damaged, and its states stay zeros.
         photos: number of photos.
         variants: number of variants of each.
         key: digests of the photos, the augmentation and the preprocessing.
@@ -475,7 +476,11 @@ def photo_states(
         for rows in folder.missing(total, IMAGE_BATCH, "frozen layers: images", on_progress):
             numbers = range(rows.start, rows.stop)
             pixels = [*pool.map(lambda row: read(row % photos, row // photos), numbers)]
-            values[rows] = _float16(prefix.image_states(torch.stack(pixels).to(device)))
+            good = [place for place, each in enumerate(pixels) if each is not None]
+            if good:
+                batch = torch.stack([each for each in pixels if each is not None])
+                places = rows.start + np.array(good)
+                values[places] = _float16(prefix.image_states(batch.to(device)))
     return PhotoStates(values.reshape(variants, photos, *shape))
 
 

@@ -94,7 +94,7 @@ def backward_in_parts(
         for rows in parts:
             states.append(_random_state(device))
             with autocast():
-                outputs.append(_float(encoder(_rows(images, rows), _rows(texts, rows))))
+                outputs.append(_float(encoder(rows_of(images, rows), rows_of(texts, rows))))
     leaves = _leaves(outputs)
     value = loss(*leaves)
     backward(value)
@@ -106,7 +106,7 @@ def backward_in_parts(
             is_last = rows is parts[-1]
             with nullcontext() if is_last else no_sync():
                 with autocast():
-                    encoded = _float(encoder(_rows(images, rows), _rows(texts, rows)))
+                    encoded = _float(encoder(rows_of(images, rows), rows_of(texts, rows)))
                 total = 0 * _sum_of_scales(encoded)
                 for place, (own, gradient) in enumerate(zip(encoded, gradients, strict=True)):
                     if own is None or gradient is None:
@@ -158,7 +158,15 @@ def _device_and_count(inputs: Inputs) -> tuple[torch.device, int]:
     return first.device, len(first)
 
 
-def _rows(inputs: Inputs, rows: slice) -> Inputs:
+def moved(inputs: Inputs, device: str) -> Inputs:
+    """Move all tensors to a device."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(device, non_blocking=True)
+    return tuple(each.to(device, non_blocking=True) for each in inputs)
+
+
+def rows_of(inputs: Inputs, rows: slice) -> Inputs:
+    """Select rows of all tensors."""
     if isinstance(inputs, Tensor):
         return inputs[rows]
     return tuple(each[rows] for each in inputs)

@@ -16,6 +16,7 @@ from retrieval.encoders.modalities import ASSEMBLED
 from retrieval.encoders.registry import STARTER
 from retrieval.encoders.trust import trust_named_encoder
 from retrieval.errors import UsageError
+from retrieval.training.encoders.gradient_cache import Inputs
 
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -42,10 +43,16 @@ class DualModel:
     config: dict[str, Any]
 
     @property
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of the image tower's input, in pixels."""
+        side: Any = self.model.visual.image_size  # type: ignore[union-attr]
+        height, width = side if isinstance(side, tuple | list) else (side, side)
+        return int(height), int(width)
+
+    @property
     def input_side(self) -> int:
         """Shorter side of the image tower's input, in pixels."""
-        side = self.model.visual.image_size  # type: ignore[union-attr]
-        return int(min(side) if isinstance(side, tuple | list) else side)  # type: ignore[arg-type]
+        return min(self.input_shape)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Tokenize n texts: (n, context length) int64."""
@@ -177,7 +184,7 @@ def encode_photos(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode_captions(model: nn.Module, ids: Tensor) -> Tensor:
+def encode_captions(model: nn.Module, ids: Inputs) -> Tensor:
     """Encode a batch of n tokenized texts: (n, d) float32, unit L2 norm."""
     rows: Tensor = model.encode_text(ids, normalize=False)  # type: ignore[operator]
     return nn.functional.normalize(rows.float(), dim=-1)

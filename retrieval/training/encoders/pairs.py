@@ -1,10 +1,12 @@
 """Pairs of an image and a caption, drawn and arranged into batches, the same ones for a seed."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,13 +29,15 @@ class TrainingPair:
 
     image: id, equal for pairs of the same image. variant: number of the augmented variant, so that
     `image` and `variant` tell what `open` gives. open: decodes to an upright RGB image, augmented;
-    raises UnreadableFileError or OSError where the image is damaged or missing.
+    raises UnreadableFileError or OSError where the image is damaged or missing. number: that of the
+    photo in the source, if it is not a stream.
     """
 
     image: str
     caption: str
     open: Callable[[], Image.Image]
     variant: int = 0
+    number: int = 0
 
 
 class PairSource(Protocol):
@@ -246,7 +250,38 @@ class PhotoPairs:
                 photo.captions,
             ),
             variant if self._augment_image is not None else 0,
+            number,
         )
+
+    @property
+    def fixed_variants(self) -> int | None:
+        """Number of variants of each photo; None: photos or captions are new ones each epoch."""
+        if self._augment_text is not None:
+            return None
+        return 1 if self._augment_image is None else self._variants
+
+    def open(self, number: int, variant: int) -> Image.Image:
+        """Decode a variant of a photo, as pairs do."""
+        photo = self.photos[number]
+        seed = seed_of(self._seed, variant, number)
+        return open_augmented(photo.path, self._augment_image, seed, photo.captions)
+
+    @property
+    def image_digest(self) -> str:
+        """Digest of what `open` depends on: XXH3 of 128 bits in hexadecimal."""
+        digest = xxhash.xxh3_128(repr((self._seed, self._augment_image, self._variants)).encode())
+        for photo in self.photos:
+            entry = repr((str(photo.path), _modified(photo.path), photo.captions))
+            digest.update(entry.encode(errors="surrogatepass"))
+        return digest.hexdigest()
+
+    def with_neighbours(
+        self, neighbours: Callable[[int], Sequence[int]], hard_negatives: int
+    ) -> "PhotoPairs":
+        """Return the same pairs, arranged with other hard negatives."""
+        other = copy.copy(self)
+        other._neighbours, other._hard_negatives = neighbours, hard_negatives
+        return other
 
 
 def _arranged(
@@ -315,6 +350,15 @@ def part_of_batch(batch_size: int, rank: int, world: int) -> int:
             f"A batch of {batch_size:,} pairs cannot be divided among {world:,} processes."
         )
     return batch_size // world
+
+
+def _modified(path: Path) -> tuple[int, int]:
+    """Return size and time of change of a file; -1 where it is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def seed_of(*key: int | str) -> int:
@@ -417,6 +461,7 @@ def decoded_batches(
     world: int = 1,
     workers: int = 0,
     damaged: DamagedImages | None = None,
+    read: Callable[[TrainingPair], Tensor] | None = None,
 ) -> Iterator[Batch]:
     """Decode, augment and preprocess the batches of an epoch ahead of their use.
 
@@ -432,6 +477,7 @@ def decoded_batches(
         world: number of processes.
         workers: processes that decode; 0: this one does.
         damaged: notes images that could not be read.
+        read: gives the image of a pair, where that is not to be decoded.
 
     Raises:
         UsageError: no image of a batch can be read, or a batch cannot be divided so.
@@ -441,7 +487,7 @@ def decoded_batches(
     if workers < 0:
         raise UsageError(f"workers must be at least 0, not {workers}.")
     batches = source.batches(epoch, batch_size, rank=rank, world=world)
-    decode: Any = _Decoder(preprocess)
+    decode: Any = _Decoder(read or partial(_decoded, preprocess))
     # The pairs of a batch are the "indices" that workers are sent. The seed of their generators,
     # which nothing here draws from, would be drawn from the process's own.
     loader = DataLoader(
@@ -466,15 +512,15 @@ def decoded_batches(
 class _Decoder:
     """What PyTorch's loader calls a dataset: makes batches of pairs."""
 
-    def __init__(self, preprocess: Callable[[Image.Image], Tensor]) -> None:
-        self._preprocess = preprocess
+    def __init__(self, read: Callable[[TrainingPair], Tensor]) -> None:
+        self._read = read
 
     def __getitems__(self, pairs: Sequence[TrainingPair]) -> Batch:
         images: list[Tensor | None] = []
         damaged = []
         for pair in pairs:
             try:
-                images.append(self._preprocess(pair.open()))
+                images.append(self._read(pair))
             except (OSError, UnreadableFileError) as error:
                 images.append(None)
                 damaged.append((pair.image, str(error) or type(error).__name__))
@@ -494,6 +540,10 @@ class _Decoder:
             torch.tensor([seed_of(image) for image in ids]),
             tuple(damaged),
         )
+
+
+def _decoded(preprocess: Callable[[Image.Image], Tensor], pair: TrainingPair) -> Tensor:
+    return preprocess(pair.open())
 
 
 def _as_it_is(batch: Any) -> Any:

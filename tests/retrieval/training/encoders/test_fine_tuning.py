@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,13 +17,16 @@ from retrieval.errors import UsageError
 from retrieval.media import Modality
 from retrieval.media.images import read_image
 from retrieval.training.captions import CaptionedPhoto
+from retrieval.training.encoders import pairs
 from retrieval.training.encoders.distributed import Processes
 from retrieval.training.encoders.fine_tuning import (
     BEST_NAME,
     LEARNING_RATES,
+    NEIGHBOURS_NAME,
     EncoderTraining,
     TrainingStoppedError,
     Validation,
+    read_neighbours,
 )
 from retrieval.training.encoders.models import load_trainable
 from retrieval.training.state import CHECKPOINT_NAME, training_run
@@ -235,6 +239,10 @@ def test_an_infinite_loss_stops_the_run(tiny_checkpoint, photos, tmp_path):
         ("chunk_size", 0),
         ("rank", 0),
         ("workers", -1),
+        ("alpha", 0.0),
+        ("dropout", 1.0),
+        ("hard_negatives", -1),
+        ("frozen_cache_gb", -1.0),
         ("epochs", 0),
         ("batch_size", 1),
     ],
@@ -283,3 +291,175 @@ def test_a_full_disk_is_told(tmp_path):
     assert "MMSearchError" in run.stderr
     assert "cannot be written" in run.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def run_cached(checkpoint, photos, output, cache, **settings):
+    """Train with fixed variants, from a cache of frozen layers if one is given."""
+    return run_tiny(checkpoint, photos, output, cache=cache, learning_rate=1e-3, **settings)
+
+
+@pytest.mark.parametrize("settings", [{"mode": "linear"}, {"mode": "partial", "layers": (1, 1)}])
+def test_frozen_layers_are_computed_once(settings, tiny_checkpoint, photos, tmp_path):
+    plain, cached = (
+        run_cached(tiny_checkpoint, photos, tmp_path / name, cache, **settings)
+        for name, cache in (("plain", None), ("cached", tmp_path / "cache"))
+    )
+    kinds = {path.name.rpartition("-")[0] for path in (tmp_path / "cache").iterdir()}
+    assert kinds == {"image-states", "text-states"}
+    for mine, theirs in zip(cached.epochs, plain.epochs, strict=True):
+        assert mine.loss == pytest.approx(theirs.loss, abs=1e-2)
+    one, other = (load_file(tmp_path / name / BEST_NAME) for name in ("plain", "cached"))
+    old = load_file(tiny_checkpoint / "open_clip_model.safetensors")
+    moved = [name for name, value in one.items() if not torch.equal(value, old[name])]
+    assert moved
+    assert {name for name in other if not torch.equal(other[name], old[name])} == set(moved)
+    difference, way = (
+        sum(float((one[name] - some[name]).square().sum()) for name in moved) ** 0.5
+        for some in (other, old)
+    )
+    assert difference < 0.1 * way
+
+
+def test_training_on_cached_states_decodes_nothing_and_resumes(
+    tiny_checkpoint, photos, tmp_path, monkeypatch
+):
+    settings = {"mode": "partial", "layers": (1, 1), "chunk_size": 3}
+    cache = tmp_path / "cache"
+    run_cached(tiny_checkpoint, photos, tmp_path / "whole", cache, **settings)
+
+    def decode(*_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(pairs, "read_image", decode)
+    with pytest.raises(TrainingStoppedError):
+        run_cached(tiny_checkpoint, photos, tmp_path / "run", cache, stop_after=2, **settings)
+    run_cached(tiny_checkpoint, photos, tmp_path / "run", cache, resume=True, **settings)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_share_cached_states(tiny_checkpoint, photos, tmp_path):
+    settings = {"mode": "partial", "layers": [1, 1], "cache": str(tmp_path / "cache")}
+    paths = map(str, (tiny_checkpoint, photos[0].path.parent, tmp_path / "two"))
+    ended = run_alone(*paths, json.dumps(settings), processes=2)
+    assert ended.returncode == 0, ended.stderr
+    alone = run_cached(
+        tiny_checkpoint,
+        photos,
+        tmp_path / "one",
+        tmp_path / "cache",
+        mode="partial",
+        layers=(1, 1),
+    )
+    losses = [float(row["loss"]) for row in log_of(tmp_path / "two") if row["loss"]]
+    assert losses == pytest.approx([epoch.loss for epoch in alone.epochs], abs=1e-4)
+
+
+def test_a_cache_beyond_its_bound_is_told_and_not_used(tiny_checkpoint, photos, tmp_path):
+    notes: list[str] = []
+    settings = {"mode": "linear", "frozen_cache_gb": 1e-9, "epochs": 1}
+    run_cached(
+        tiny_checkpoint, photos, tmp_path / "run", tmp_path, on_note=notes.append, **settings
+    )
+    [note] = notes
+    assert "the bound is 0.0 GB" in note
+    assert (tmp_path / "run" / "encoder").exists()
+
+
+def test_damaged_photos_are_left_out_of_cached_batches(tiny_checkpoint, photos, tmp_path):
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    some = [*photos, CaptionedPhoto(tmp_path / "damaged.png", ("nothing", "no more"))]
+    results = [
+        run_cached(tiny_checkpoint, some, tmp_path / name, cache, mode="linear")
+        for name, cache in (("plain", None), ("one", tmp_path), ("again", tmp_path))
+    ]
+    assert {result.damaged for result in results} == {results[0].damaged}
+    assert results[0].damaged.startswith("1 cannot be read")
+    losses = [[epoch.loss for epoch in result.epochs] for result in results]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-2)
+    assert losses[2] == losses[1]
+
+
+@pytest.mark.parametrize("mode", ["full", "linear"])
+def test_hard_negatives_meet_in_batches_and_resume(
+    mode, tiny_checkpoint, photos, tmp_path, monkeypatch
+):
+    """By pixels, and by the states of frozen layers."""
+    drawn = []
+    real = pairs.PhotoPairs.batches
+
+    def batches(source, *arguments, **options):
+        for batch in real(source, *arguments, **options):
+            drawn.append([pair.number for pair in batch])
+            yield batch
+
+    monkeypatch.setattr(pairs.PhotoPairs, "batches", batches)
+    settings = {"mode": mode, "hard_negatives": 1}
+    cache = tmp_path / "cache"
+    run_cached(tiny_checkpoint, photos, tmp_path / "whole", cache, **settings)
+    near = np.load(tmp_path / "whole" / NEIGHBOURS_NAME)
+    assert near.shape == (16, 4)
+    last = drawn[-4:]
+    assert len({first for first, *_ in last}) > 1
+    assert last[0][1] == near[last[0][0], 0]
+    whole = list(drawn)
+    drawn.clear()
+    for stop_after, resume in ((2, False), (4, True)):
+        with pytest.raises(TrainingStoppedError):
+            run_cached(
+                tiny_checkpoint,
+                photos,
+                tmp_path / "run",
+                cache,
+                stop_after=stop_after,
+                resume=resume,
+                **settings,
+            )
+    run_cached(tiny_checkpoint, photos, tmp_path / "run", cache, resume=True, **settings)
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+    assert all(batch in whole for batch in drawn)
+
+
+def test_damaged_hard_negatives_are_refused(tmp_path):
+    path = tmp_path / NEIGHBOURS_NAME
+    for content in (b"", b"no array"):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="hard negatives"):
+            read_neighbours(path, 3)
+    np.save(path, np.array([[1], [2], [3]]))
+    with pytest.raises(UsageError, match="hard negatives"):
+        read_neighbours(path, 3)
+    np.save(path, np.array([[1], [2], [0]]))
+    assert read_neighbours(path, 3).tolist() == [[1], [2], [0]]
+
+
+@pytest.mark.slow
+def test_recomputed_activations_give_the_same_weights(whole, tiny_checkpoint, photos, tmp_path):
+    run_tiny(tiny_checkpoint, photos, tmp_path / "run", recompute_activations=True)
+    assert_close_weights(tmp_path / "run", whole[0])
+
+
+def test_recomputing_layers_do_without_cached_states(tiny_checkpoint, photos, tmp_path):
+    """The layer above the cut would be computed again from zeros."""
+    settings = {"mode": "partial", "layers": (1, 1), "epochs": 1}
+    plain, again = (
+        run_cached(
+            tiny_checkpoint,
+            photos,
+            tmp_path / str(recomputed),
+            tmp_path / "cache",
+            recompute_activations=recomputed,
+            **settings,
+        )
+        for recomputed in (False, True)
+    )
+    assert again.epochs[0].loss == pytest.approx(plain.epochs[0].loss, abs=1e-2)
+
+
+def test_scale_and_dropout_of_updates_change_what_is_learned(tiny_checkpoint, photos, tmp_path):
+    settings = {"mode": "lora", "epochs": 1}
+    losses = {
+        run_tiny(tiny_checkpoint, photos, tmp_path / str(number), **settings, **own).epochs[0].loss
+        for number, own in enumerate(({}, {"alpha": 64.0}, {"dropout": 0.5}))
+    }
+    assert len(losses) == 3

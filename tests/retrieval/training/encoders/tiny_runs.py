@@ -54,6 +54,7 @@ def run_tiny(
     *,
     stop_after: int | None = None,
     on_step: Callable[[], None] = lambda: None,
+    on_note: Callable[[str], None] = lambda _: None,
     **settings: Any,
 ) -> EncoderResult:
     """Train on the photos and validate on them; stop_after: steps before it is stopped."""
@@ -75,6 +76,7 @@ def run_tiny(
             photos,
             processes=processes,
             on_progress=on_progress,
+            on_note=on_note,
             should_stop=lambda: steps == stop_after,
         )
 
@@ -92,6 +94,8 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     settings = json.loads(sys.argv[4])
+    if "cache" in settings:
+        settings["cache"] = Path(settings["cache"])
     run_tiny(checkpoint, coloured_photos(folder), output, on_step=kill, **settings)
 
 
