@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from retrieval.training.encoders.split_duplicates import SplitDuplicate
     from retrieval.training.validation import Recalls
 
+_KEPT_VARIANTS = 4
+"""The cache of frozen layers grows with the variants."""
 AUGMENTATIONS: dict[str, int | None] = {"none": None, "light": 0, "strong": 2}
 """Operations of RandAugment on an image."""
 
@@ -174,7 +176,8 @@ def encoder(
         option(
             "--variants",
             "N",
-            "Augmented variants of each image, in turn by epoch. (default: a new one each epoch)",
+            "Augmented variants of each image, in turn by epoch. (default: a new one each epoch; "
+            "in modes linear and partial at most 4)",
             min=1,
         ),
     ] = None,
@@ -200,7 +203,8 @@ def encoder(
         option(
             "--chunk-size",
             "N",
-            "Pairs in memory at once, for large batches: gradient caching. (default: all)",
+            "Pairs in memory at once, for large batches: gradient caching. (default: all on a GPU, "
+            "32 on a CPU)",
             min=1,
         ),
     ] = None,
@@ -624,8 +628,16 @@ def pair_source(
         balance=given["balance"],
         augment_image=image,
         augment_text=text,
-        variants=given["variants"],
+        variants=_variants(given),
     )
+
+
+def _variants(given: Mapping[str, Any]) -> int | None:
+    """Return the number of variants of each image: few where outputs of layers are kept of each."""
+    chosen: int | None = given["variants"]
+    if chosen is None and given["frozen_cache_gb"] and given["mode"] in {"linear", "partial"}:
+        return min(_KEPT_VARIANTS, int(given["epochs"]))
+    return chosen
 
 
 class Measurement:
