@@ -48,6 +48,16 @@ if TYPE_CHECKING:
     from retrieval.training.encoders.split_duplicates import SplitDuplicate
     from retrieval.training.validation import Recalls
 
+_OF_MODES = {
+    "layers": ("partial", "lora"),
+    "layer_norms": ("partial",),
+    "gradual": ("full", "partial", "layerwise"),
+    "layer_decay": ("layerwise",),
+    "rank": ("lora",),
+    "alpha": ("lora",),
+    "dropout": ("lora",),
+}
+"""Settings that count in some modes alone."""
 _KEPT_VARIANTS = 4
 """The cache of frozen layers grows with the variants."""
 AUGMENTATIONS: dict[str, int | None] = {"none": None, "light": 0, "strong": 2}
@@ -168,7 +178,7 @@ def encoder(
         str,
         typer.Option(
             "--augmentation",
-            help="Of images: none, light (crop and mirror) or strong (RandAugment too).",
+            help="Image augmentation: none, light (crop, mirror), strong (and RandAugment).",
         ),
     ] = "light",
     variants: Annotated[
@@ -216,7 +226,10 @@ def encoder(
         ),
     ] = "auto",
     label_smoothing: Annotated[
-        float, typer.Option("--label-smoothing", min=0, max=0.9, help="Of the contrastive loss.")
+        float,
+        typer.Option(
+            "--label-smoothing", min=0, max=0.9, help="Label smoothing of the contrastive loss."
+        ),
     ] = 0.0,
     learning_rate: Annotated[
         float | None,
@@ -278,7 +291,7 @@ def encoder(
     ] = "auto",
     dimension: Annotated[
         int | None,
-        option("--dimension", "N", "Of the space of assembled: encoders. (default: 512)", min=1),
+        option("--dimension", "N", "Dimension of assembled: encoders. (default: 512)", min=1),
     ] = None,
     projection: Annotated[
         str | None,
@@ -730,7 +743,7 @@ def write_card(
             )
             for each in data
         ],
-        settings=json.loads(config.recipe()),
+        settings=_settings_of_mode(json.loads(config.recipe())),
         figures=figures,
         shares={trial.share: trial.recalls.mean for trial in result.trials},
         share=result.share,
@@ -745,6 +758,15 @@ def write_card(
         notes=notes,
     )
     return card.write(config.output)
+
+
+def _settings_of_mode(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what was not set, and what is of other modes than the one of the run."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if value not in (None, "") and settings["mode"] in _OF_MODES.get(name, (settings["mode"],))
+    }
 
 
 def _comparisons(

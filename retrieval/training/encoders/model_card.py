@@ -145,8 +145,8 @@ class ModelCard:
         ]
         lines += [
             "",
-            f"The weights are {self.share:g} of the trained ones and {1 - self.share:g} of those "
-            "before (WiSE-FT, Wortsman et al. 2022)"
+            f"The weights lie {100 * self.share:g}% of the way from the old ones to the trained "
+            "ones (WiSE-FT, Wortsman et al. 2022)"
             + (", the best share on validation:" if len(self.shares) > 1 else "."),
         ]
         if len(self.shares) > 1:
