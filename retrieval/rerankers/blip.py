@@ -14,6 +14,7 @@ from PIL import Image
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.encoders.checkpoints import CheckpointKind, read_config
 from retrieval.rerankers.base import Scores
+from retrieval.rerankers.pair_scoring import load_processors
 
 BLIP_ITM = "blip-itm"
 DEFAULT_CHECKPOINT = "Salesforce/blip-itm-base-coco"
@@ -159,13 +160,7 @@ def _load(name: str, directory: Path) -> tuple[Any, Any, Any]:
         model_type = read_config(directory).get("model_type")
         if model_type != "blip":
             raise ValueError(f"config.json is of the model type {model_type!r}, not 'blip'")
-        # BLIP was trained on images that Pillow had resized. Its class has this name since
-        # version 5 of transformers.
-        processor_class = getattr(
-            transformers, "BlipImageProcessorPil", transformers.BlipImageProcessor
-        )
-        processor = processor_class.from_pretrained(directory)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        processor, tokenizer = load_processors(directory, "BlipImageProcessor")
         model, report = transformers.BlipForImageTextRetrieval.from_pretrained(
             directory, use_safetensors=True, local_files_only=True, output_loading_info=True
         )

@@ -81,6 +81,16 @@ class PairReranker(ABC):
         return torch.from_numpy(np.ascontiguousarray(values, dtype)).to(self._device)
 
 
+def load_processors(directory: Path, image_processor: str) -> tuple[Any, Any]:
+    """Load the image processor of a class, and the tokenizer, of a checkpoint."""
+    import transformers
+
+    # The images were resized by Pillow. The class has this name since version 5.
+    by_pillow = getattr(transformers, f"{image_processor}Pil", None)
+    made = (by_pillow or getattr(transformers, image_processor)).from_pretrained(directory)
+    return made, transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+
+
 def load_model(
     class_name: str,
     name: str,

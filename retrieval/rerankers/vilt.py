@@ -11,7 +11,7 @@ from PIL import Image
 from retrieval.encoders.base import Pixels, Tokens
 from retrieval.encoders.checkpoints import CheckpointKind, read_config
 from retrieval.encoders.multi_vector import padded_to_ratio
-from retrieval.rerankers.pair_scoring import PairReranker, load_model, text_ids
+from retrieval.rerankers.pair_scoring import PairReranker, load_model, load_processors, text_ids
 
 VILT = "vilt"
 
@@ -39,16 +39,7 @@ class ViltReranker(PairReranker):
             "ViltForImageAndTextRetrieval", name, directory, torch.float32, kind=_KIND
         )
         super().__init__(name, directory, model, device)
-        import transformers
-
-        # Its images were resized by Pillow. The class has this name since version 5.
-        processor_class = getattr(
-            transformers, "ViltImageProcessorPil", transformers.ViltImageProcessor
-        )
-        self._processor = processor_class.from_pretrained(directory)
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-            directory, trust_remote_code=False
-        )
+        self._processor, self._tokenizer = load_processors(directory, "ViltImageProcessor")
         self._context_length = min(
             int(self._tokenizer.model_max_length), int(model.config.max_position_embeddings)
         )

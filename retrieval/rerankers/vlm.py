@@ -16,6 +16,7 @@ from retrieval.rerankers.pair_scoring import (
     VLM,
     PairReranker,
     load_model,
+    load_processors,
     text_ids,
 )
 from retrieval.rerankers.qwen_vl import load_jina, load_qwen3
@@ -39,16 +40,7 @@ class Blip2Reranker(PairReranker):
     def __init__(self, name: str, directory: Path, device: torch.device) -> None:
         model = load_model("Blip2ForImageTextRetrieval", name, directory, torch.float32)
         super().__init__(name, directory, model, device)
-        import transformers
-
-        # Its images were resized by Pillow. The class has this name since version 5.
-        processor_class = getattr(
-            transformers, "BlipImageProcessorPil", transformers.BlipImageProcessor
-        )
-        self._processor = processor_class.from_pretrained(directory)
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-            directory, trust_remote_code=False
-        )
+        self._processor, self._tokenizer = load_processors(directory, "BlipImageProcessor")
         self._context_length = min(
             MOST_QUERY_TOKENS,
             int(self._tokenizer.model_max_length),
