@@ -144,7 +144,7 @@ export function openViewer(hit, place, words, explains) {
   player = media?.player ?? null;
   const content = media?.content ?? frame ?? showPassage(hit, signal);
   const facts = element("dl", { class: "facts" });
-  const [looked, pages, found, described, where] = ["looked", "pages", "found-in-item", "generated", "where"].map(
+  const [looked, pages, found, described, where] = ["looked", "pages", "found-in-item", "described", "where"].map(
     (kind) => element("section", { class: kind }),
   );
   stage.replaceChildren(content, stepper("previous", -1), stepper("next", 1), tools(hit));

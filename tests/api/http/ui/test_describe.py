@@ -23,7 +23,7 @@ def test_a_picture_is_described_where_the_service_has_a_model(
         expect(button).to_be_visible()
         button.focus()
         page.keyboard.press("Enter")
-        expect(page.locator(".generated [role=status]")).to_contain_text("Written by a model, blip")
+        expect(page.locator(".described [role=status]")).to_contain_text("Written by a model, blip")
         expect(button).to_be_focused()
         clean(page)
     with (

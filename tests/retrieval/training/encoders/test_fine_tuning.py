@@ -122,6 +122,8 @@ def run_alone(*arguments: str, processes: int = 1) -> subprocess.CompletedProces
     if processes > 1:
         program += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
     repository = Path(__file__).resolve().parents[4]
+    # Sums of another number of threads round otherwise.
+    threads = torch.get_num_threads() if processes == 1 else 1
     code = [*program, tiny_runs.__file__, *arguments]
     return subprocess.run(
         code,
@@ -129,7 +131,7 @@ def run_alone(*arguments: str, processes: int = 1) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": f"{threads}"},
     )
 
 
