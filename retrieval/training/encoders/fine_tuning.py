@@ -31,6 +31,7 @@ from retrieval.training.encoders.acceleration import (
     fastest_precision,
 )
 from retrieval.training.encoders.distributed import Processes
+from retrieval.training.encoders.frozen_prefix import FrozenPrefix
 from retrieval.training.encoders.frozen_states import FrozenStates, frozen_states
 from retrieval.training.encoders.gradient_cache import (
     Inputs,
@@ -52,6 +53,7 @@ from retrieval.training.encoders.pairs import (
     DamagedImages,
     PairSource,
     PhotoPairs,
+    PhotoSet,
     TrainingPair,
     decoded_batches,
     seed_of,
@@ -350,13 +352,12 @@ class _Run:
 
     def run(self, on_epoch: Callable[[EncoderEpoch], None]) -> EncoderResult:
         config, processes = self.config, self.processes
-        self.dual.model.to(processes.device).eval()
-        before = self.validation.measure(self.dual.model)
         # A seed, since layers that are added begin with random weights.
         torch.manual_seed(config.seed)
         state = _State(config, self.dual, self.train, self.validation, processes)
-        self.dual.model.cpu()
-        self.frozen = self._frozen_states(state)
+        self.frozen = self._frozen_states(state, self.train)
+        self.quick = self._quick_validation(state)
+        before = self._measure(state)
         self.mined: Validation | None = None
         if config.hard_negatives and isinstance(self.train, PhotoPairs):
             self.mined = Validation(
@@ -390,17 +391,36 @@ class _Run:
             damaged=str(self.damaged),
         )
 
-    def _frozen_states(self, state: "_State") -> FrozenStates | None:
+    def _quick_validation(self, state: "_State") -> "tuple[Validation, FrozenPrefix] | None":
+        """Return what measures from cached outputs of frozen layers, if those are cached."""
+        if self.frozen is None:
+            return None
+        photos = self.validation.photos
+        states = self._frozen_states(state, PhotoPairs([PhotoSet(photos)]))
+        if states is None:
+            return None
+        parts = photos, self.dual, self.config, self.processes, self.on_progress, states
+        return Validation(*parts), states.prefix
+
+    def _measure(self, state: "_State") -> Recalls:
+        """Measure the model that is trained, as it is now."""
+        state.learned.eval()
+        if self.quick is None:
+            return self.validation.measure(state.learned)
+        validation, prefix = self.quick
+        return validation.measure(prefix)
+
+    def _frozen_states(self, state: "_State", source: PairSource) -> FrozenStates | None:
         """Cache the outputs of frozen layers, if there are any and they can be."""
-        config, train = self.config, self.train
+        config = self.config
         if (
             config.cache is None
             or not config.frozen_cache_gb
             # A layer that is computed again would not get the cached states.
             or config.recompute_activations
             or not state.tuned.frozen[0]
-            or not isinstance(train, PhotoPairs)
-            or train.fixed_variants is None
+            or not isinstance(source, PhotoPairs)
+            or source.fixed_variants is None
         ):
             return None
         found, problem = None, ""
@@ -411,7 +431,7 @@ class _Run:
                     found = frozen_states(
                         state.tuned,
                         self.dual,
-                        train,
+                        source,
                         cache=config.cache,
                         most_bytes=int(config.frozen_cache_gb * 1e9),
                         on_progress=self.on_progress,
@@ -499,8 +519,7 @@ class _Run:
                 started, done, logged = time.monotonic(), 0, 0.0
             self.on_progress(stage, state.begun, self.steps_an_epoch, f"loss {loss:.4f}")
             self._checkpoint(state)
-        state.learned.eval()
-        found = self.validation.measure(state.learned)
+        found = self._measure(state)
         if self.processes.is_first:
             self.log.write(state.steps, {"epoch": number + 1, **_columns(found)})
         self.saved_at = time.monotonic()
@@ -591,14 +610,22 @@ class _Run:
             raise UsageError(
                 f"{path} has the weights of another encoder. Train into another output."
             )
-        model.to(device)
+        # Where nothing was added to it, the trained model takes the weights, and measures quickly.
+        is_plain = state.learned.state_dict().keys() == old.keys()
+        if not is_plain:
+            model.to(device).eval()
         done = 0
 
         def measure(share: float) -> Recalls:
             nonlocal done
-            model.load_state_dict(interpolated(old, new, share))
+            weights = interpolated(old, new, share)
             done += 1
-            found = self.validation.measure(model)
+            if is_plain:
+                state.learned.load_state_dict(weights)
+                found = self._measure(state)
+            else:
+                model.load_state_dict(weights)
+                found = self.validation.measure(model)
             self.on_progress("interpolation", done, len(SHARES) - 2 if given is None else 1)
             return found
 
@@ -714,7 +741,7 @@ class Validation:
         frozen: FrozenStates | None = None,
     ) -> None:
         self._frozen = frozen
-        self._photos = photos
+        self.photos = photos
         self._dual = dual
         self._batch = max(1, min(config.batch_size // processes.world, 64))
         self._processes = processes
@@ -726,7 +753,7 @@ class Validation:
     @property
     def digest(self) -> str:
         """SHA-256 of the names of the photos and of their captions."""
-        names = [f"{photo.path.name}\t{len(photo.captions)}" for photo in self._photos]
+        names = [f"{photo.path.name}\t{len(photo.captions)}" for photo in self.photos]
         return digest_of_texts([*names, *self._captions])
 
     @torch.inference_mode()
@@ -746,7 +773,7 @@ class Validation:
     @torch.inference_mode()
     def vectors(self, model: nn.Module, stage: str = "validation") -> tuple[Tensor, Tensor]:
         """Encode all photos, (n, d + 1), with 1 in the last column, or 0 in all; and captions."""
-        images = self._in_parts(len(self._photos), partial(self._images, model), stage)
+        images = self._in_parts(len(self.photos), partial(self._images, model), stage)
         return images, self._in_parts(len(self._captions), partial(self._texts, model), "")
 
     def _images(self, model: nn.Module, rows: range) -> Tensor:
@@ -771,7 +798,7 @@ class Validation:
         try:
             if self._frozen:
                 return self._frozen.photo(number)
-            photo = self._photos[number]
+            photo = self.photos[number]
             return self._dual.preprocess(read_image(photo.path, least_side=LEAST_SIDE))
         except (OSError, UnreadableFileError):
             return None

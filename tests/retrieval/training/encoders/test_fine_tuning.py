@@ -310,6 +310,9 @@ def test_frozen_layers_are_computed_once(settings, tiny_checkpoint, photos, tmp_
     assert kinds == {"image-states", "text-states"}
     for mine, theirs in zip(cached.epochs, plain.epochs, strict=True):
         assert mine.loss == pytest.approx(theirs.loss, abs=1e-2)
+    # Validation reads states, too; of the sixteen photos rounding may turn the order of two.
+    assert cached.before.mean == pytest.approx(plain.before.mean, abs=0.05)
+    assert cached.after.mean == pytest.approx(plain.after.mean, abs=0.05)
     one, other = (load_file(tmp_path / name / BEST_NAME) for name in ("plain", "cached"))
     old = load_file(tiny_checkpoint / "open_clip_model.safetensors")
     moved = [name for name, value in one.items() if not torch.equal(value, old[name])]
