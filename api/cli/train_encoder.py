@@ -55,7 +55,6 @@ _OF_MODES = {
     "layer_decay": ("layerwise",),
     "rank": ("lora",),
     "alpha": ("lora",),
-    "dropout": ("lora",),
 }
 """Settings that count in some modes alone."""
 _KEPT_VARIANTS = 4
@@ -271,7 +270,10 @@ def encoder(
     dropout: Annotated[
         float,
         typer.Option(
-            "--dropout", min=0, max=0.9, help="Share of inputs they do not see, for mode lora."
+            "--dropout",
+            min=0,
+            max=0.9,
+            help="Share of inputs that projections, and added matrices, do not see in a step.",
         ),
     ] = 0.0,
     recompute_activations: Annotated[

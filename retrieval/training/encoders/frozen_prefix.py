@@ -235,7 +235,8 @@ def _not_cut(tower: Tower) -> UsageError:
 
 @contextmanager
 def _pre_hook(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    # Before those of the model, such as the dropout of a head: they get what the hook puts in.
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
     try:
         yield
     finally:

@@ -5,9 +5,11 @@ The temperature and the bias of the similarities are parts of the loss, and trai
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -18,6 +20,7 @@ from retrieval.training.encoders.layers import (
     ModelLayers,
     Tower,
     layers_of,
+    modules_in,
     parameter_of,
 )
 
@@ -154,14 +157,15 @@ def tune(
         gradual: `full`, `partial`, `layerwise`: unfreeze from the top, a layer an epoch.
         rank: `lora`: rank of the updates; at least 1.
         alpha: `lora`: scale of the updates; greater than 0.
-        dropout: `lora`: share of input features that an update does not see; from 0 to below 1.
+        dropout: share of the inputs that linear heads do not see while they are trained (Srivastava
+            et al. 2014), and updates of `lora`; from 0 to below 1.
         heads: `lora`: train the heads, too.
 
     Raises:
         UsageError: an option is out of range or not one of this mode, or the model's layers are not
             known.
     """
-    _check(mode, learning_rate, weight_decay, layers)
+    _check(mode, learning_rate, weight_decay, layers, dropout)
     check_mode_options(
         mode, has_layers=layers != (None, None), layer_norms=layer_norms, gradual=gradual
     )
@@ -182,6 +186,12 @@ def tune(
     )
     if mode == "lora":
         _adapt(model, parts, first, rank, alpha, dropout)
+    if dropout and (heads or mode != "lora"):
+        linear = _linear_heads(model, parts)
+        if not linear and mode != "lora":
+            raise UsageError("dropout is of linear heads, and this model has none.")
+        for head in linear:
+            head.register_forward_pre_hook(partial(_drop_inputs, dropout))
     # All that is ever trained: the last epoch of gradual unfreezing comes after the last layer.
     tuned.unfreeze(max(len(tower.layers) for tower in parts.towers))
     rates = _rates(parts, layer_decay if mode == "layerwise" else 1.0)
@@ -196,6 +206,7 @@ def _check(
     learning_rate: float,
     weight_decay: float,
     layers: tuple[int | None, int | None],
+    dropout: float,
 ) -> None:
     if mode not in TUNING_MODES:
         raise UsageError(f"mode must be one of {', '.join(TUNING_MODES)}, not {mode!r}.")
@@ -203,6 +214,8 @@ def _check(
         raise UsageError(f"learning_rate must be greater than 0, not {learning_rate}.")
     if not 0 <= weight_decay < math.inf:
         raise UsageError(f"weight_decay must be at least 0, not {weight_decay}.")
+    if not 0 <= dropout < 1:
+        raise UsageError(f"dropout must be at least 0 and less than 1, not {dropout}.")
     if mode == "partial" and None in layers:
         raise UsageError("layers must say how many of each tower are trained in mode partial.")
 
@@ -247,8 +260,6 @@ def _adapt(
         raise UsageError(f"rank must be at least 1, not {rank}.")
     if not 0 < alpha < math.inf:
         raise UsageError(f"alpha must be greater than 0, not {alpha}.")
-    if not 0 <= dropout < 1:
-        raise UsageError(f"dropout must be at least 0 and less than 1, not {dropout}.")
     adapted: list[Layer] = []
     for tower, first in zip(parts.towers, lowest, strict=True):
         adapted += tower.layers[first:]
@@ -309,6 +320,17 @@ def _frozen_batch_norms(module: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad for parameter in part.parameters()
         ):
             yield part
+
+
+def _linear_heads(model: nn.Module, parts: ModelLayers) -> list[nn.Linear]:
+    heads = modules_in(model, [tower.head for tower in parts.towers])
+    return [part for head in heads for part in head.modules() if isinstance(part, nn.Linear)]
+
+
+def _drop_inputs(
+    dropout: float, module: nn.Module, inputs: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, ...]:
+    return (F.dropout(inputs[0], dropout, module.training), *inputs[1:])
 
 
 def _to_eval(module: nn.Module, _: tuple[torch.Tensor, ...]) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from retrieval.errors import UsageError
+from retrieval.training.encoders.frozen_prefix import FrozenPrefix
 from retrieval.training.encoders.layers import Tower
 from retrieval.training.encoders.tuning import Tuned, tune
 from retrieval.training.losses import contrastive_loss
@@ -59,6 +60,27 @@ def test_linear_tuning_moves_the_heads_alone(kind: str, tmp_path: Path) -> None:
     image, text = tuned.layers.towers
     assert train(tuned) == {*image.head.parameters, *text.head.parameters, "logit_scale"}
     assert tuned.frozen == (len(image.layers), len(text.layers))
+
+
+def test_dropout_hides_inputs_of_heads_while_training(tmp_path: Path) -> None:
+    model = tiny_dual_encoder("bert", tmp_path).eval()
+    pixels, ids = pairs(5)
+    before = encoded(model, pixels, ids)
+    tuned = tune(model, "linear", learning_rate=1e-2, dropout=0.5)
+    prefix = FrozenPrefix(tuned, *pairs(2))
+    states = prefix.image_states(pixels), prefix.text_states(ids)
+    for each, inputs in ((model, (pixels, ids)), (prefix, states)):
+        model.eval()
+        for vectors, same in zip(encoded(each, *inputs), before, strict=True):
+            torch.testing.assert_close(vectors, same)
+        model.train()
+        for vectors, other in zip(encoded(each, *inputs), before, strict=True):
+            assert (vectors - other).abs().max() > 1e-3
+
+
+def test_dropout_needs_linear_heads(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="dropout is of linear heads"):
+        tune(tiny_dual_encoder("vit", tmp_path), "linear", learning_rate=1e-2, dropout=0.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
