@@ -21,7 +21,7 @@ from api.cli.options import (
 )
 from api.cli.train_all import everything
 from api.cli.train_encoder import encoder
-from api.cli.train_encoder import percentages as _percentages
+from api.cli.training_report import percentages
 from retrieval.errors import UsageError
 
 if TYPE_CHECKING:
@@ -333,8 +333,8 @@ def reranker(
             "epochs": [asdict(epoch) for epoch in result.epochs],
         },
         lambda: (
-            f"Encoder alone: {_percentages(result.alone)}\n"
-            f"Reranked:      {_percentages(result.recalls)} (match weight {result.match_weight})\n"
+            f"Encoder alone: {percentages(result.alone)}\n"
+            f"Reranked:      {percentages(result.recalls)} (match weight {result.match_weight})\n"
             f"Model: {result.model}"
         ),
         as_json=as_json,
@@ -459,17 +459,17 @@ def _quality(quality: "Quality") -> str:
 def _reranker_line(epoch: "RerankerEpoch") -> str:
     return (
         f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, weight {epoch.weight}, "
-        f"{_percentages(epoch.recalls)}; alone {_percentages(epoch.alone)} "
+        f"{percentages(epoch.recalls)}; alone {percentages(epoch.alone)} "
         f"({epoch.seconds:.0f} s)"
         + "".join(f"; {name} {loss:.3f}" for name, loss in epoch.losses.items())
     )
 
 
 def _line(epoch: "EpochResult") -> str:
-    line = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {_percentages(epoch.recalls)}"
+    line = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, {percentages(epoch.recalls)}"
     if len(epoch.languages) > 1:
         line += " (mean of languages; text to image R@10"
         shares = (f" {name} {100 * r.text_to_image[2]:.1f}" for name, r in epoch.languages.items())
         line += ",".join(shares) + ")"
     line += f" ({epoch.seconds:.0f} s)"
-    return f"{line}; also {_percentages(epoch.also)}" if epoch.also else line
+    return f"{line}; also {percentages(epoch.also)}" if epoch.also else line

@@ -25,12 +25,12 @@ from api.cli.train_encoder import (
     TrainedEncoderOption,
     load_data,
     parsed,
-    report,
     train,
 )
 from api.cli.train_encoder import (
     encoder as train_encoder_command,
 )
+from api.cli.training_report import report
 from retrieval.encoders.registry import RECOMMENDED
 from retrieval.errors import UsageError
 from retrieval.files import write_atomically

@@ -1,12 +1,10 @@
 """`mmsearch train encoder`: fine-tune an encoder on captioned photos."""
 
 import json
-import shlex
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,51 +24,43 @@ from api.cli.options import (
     split_list,
     stop_on_signal,
 )
+from api.cli.training_pairs import (
+    AUGMENTATIONS,
+    DUPLICATES,
+    pair_source,
+    without_duplicates,
+)
+from api.cli.training_report import (
+    Measurement,
+    comparisons,
+    describe_data,
+    epoch_line,
+    in_a_line,
+    report,
+    result_body,
+    write_card,
+)
 from retrieval.encoders.exports.store import LOCAL_DIR
 from retrieval.encoders.modalities import ASSEMBLED
 from retrieval.encoders.registry import RECOMMENDED
-from retrieval.errors import EncoderUnavailableError, UsageError
+from retrieval.errors import UsageError
 from retrieval.files import write_atomically
 
 if TYPE_CHECKING:
     from api.cli.training_data import TrainingData
-    from benchmarks.datasets import RetrievalDataset
-    from benchmarks.quality.embedding_cache import EmbeddingCache
     from retrieval.training.encoders.distributed import Processes
     from retrieval.training.encoders.fine_tuning import (
         EncoderEpoch,
         EncoderResult,
         EncoderTraining,
     )
-    from retrieval.training.encoders.model_card import Comparison, Measured
+    from retrieval.training.encoders.model_card import Measured
     from retrieval.training.encoders.models import DualModel
     from retrieval.training.encoders.pairs import PairSource
-    from retrieval.training.encoders.split_duplicates import SplitDuplicate
-    from retrieval.training.validation import Recalls
-
-_OF_MODES = {
-    "layers": ("partial", "lora"),
-    "layer_norms": ("partial",),
-    "gradual": ("full", "partial", "layerwise"),
-    "layer_decay": ("layerwise",),
-    "rank": ("lora",),
-    "alpha": ("lora",),
-}
-"""Settings that count in some modes alone."""
-_KEPT_VARIANTS = 4
-"""The cache of frozen layers grows with the variants."""
-AUGMENTATIONS: dict[str, int | None] = {"none": None, "light": 0, "strong": 2}
-"""Operations of RandAugment on an image."""
-
-WARN, LEAVE_OUT, IGNORE = "warn", "leave-out", "ignore"
-DUPLICATES = (WARN, LEAVE_OUT, IGNORE)
-"""What becomes of photos to train on that are measured on, too."""
 
 START_NAME = "start"
 """Folder of an encoder from parts as training begins, inside of the output."""
 RESULT_NAME = "result.json"
-METRICS = {"hit_recall@1": "R@1", "hit_recall@5": "R@5", "hit_recall@10": "R@10"}
-DIRECTIONS = {"t2i": "text to image", "i2t": "image to text"}
 STOPPING = "Finishing the step and writing a checkpoint. Press Ctrl-C again to stop at once."
 
 DatasetsOption = Annotated[
@@ -415,18 +405,18 @@ def train(given: Mapping[str, Any], processes: "Processes") -> dict[str, Any]:
     before: dict[str, dict[str, Measured]] = {}
     if processes.is_first:
         for each in data:
-            complain(_of_data(each))
+            complain(describe_data(each))
         before = measured.run(start)
-        for name, figures in before.items():
-            complain(f"Before, {name}: {_in_a_line(figures)}")
+        for name, found in before.items():
+            complain(f"Before, {name}: {in_a_line(found)}")
     processes.wait()
     result = _train(config, dual, source, data, processes)
     body: dict[str, Any] = {}
     if processes.is_first:
-        comparisons = _comparisons(before, measured.run(f"{LOCAL_DIR}{result.encoder}"))
+        figures = comparisons(before, measured.run(f"{LOCAL_DIR}{result.encoder}"))
         seconds = time.monotonic() - began
-        write_card(config, dual.checksum, data, result, comparisons, seconds)
-        body = _body(result, comparisons, seconds)
+        write_card(config, dual.checksum, data, result, figures, seconds)
+        body = result_body(result, figures, seconds)
         write_atomically(config.output / RESULT_NAME, (json.dumps(body, indent=2) + "\n").encode())
     processes.wait()
     return body
@@ -455,7 +445,7 @@ def _train(
 
     def tell(epoch: "EncoderEpoch") -> None:
         if processes.is_first:
-            complain(_epoch_line(epoch))
+            complain(epoch_line(epoch))
 
     note = "" if is_quiet else STOPPING
     with (
@@ -519,58 +509,6 @@ def load_data(given: Mapping[str, Any]) -> "list[TrainingData]":
     return data
 
 
-def without_duplicates(
-    data: "Sequence[TrainingData]", choice: str, processes: "Processes"
-) -> "list[TrainingData]":
-    """Find near-duplicates between splits with `starter`, and warn of them or leave them out."""
-    from api.cli import console
-    from retrieval.encoders.registry import STARTER, load_encoder
-    from retrieval.training.encoders import split_duplicates
-
-    if choice == IGNORE or (choice == WARN and not processes.is_first):
-        return list(data)
-    measured = [photo for each in data for photo in (*each.validation, *each.test)]
-    if not processes.is_first:
-        processes.wait()  # for the vectors, which the first one has cached then
-    try:
-        encoder = load_encoder(STARTER, processes.device)
-    except EncoderUnavailableError as problem:
-        if choice == LEAVE_OUT:
-            raise
-        complain(f"Near-duplicates between the splits are not looked for: {problem}")
-        return list(data)
-    kept = []
-    with console.stage_progress(quiet=not processes.is_first) as progress:
-        for each in data:
-            found = split_duplicates.find_split_duplicates(
-                each.train,
-                measured,
-                encoder,
-                cache=cache_directory(None, "duplicates"),
-                on_progress=progress,
-            )
-            told = split_duplicates.describe_duplicates(found, left_out=choice == LEAVE_OUT)
-            if told and processes.is_first:
-                complain(told)
-            kept.append(each if choice == WARN or not found else without_photos(each, found))
-    if processes.is_first and choice == LEAVE_OUT:
-        processes.wait()
-    return kept
-
-
-def without_photos(data: "TrainingData", found: "Sequence[SplitDuplicate]") -> "TrainingData":
-    """Leave the training photos of pairs out. Raises UsageError if none is left."""
-    from retrieval.training.encoders.split_duplicates import without_duplicates
-
-    train = tuple(without_duplicates(data.train, found))
-    if not data.classes:
-        return replace(data, train=train)
-    kept = {photo.path for photo in train}
-    pairs = zip(data.train, data.classes, strict=True)
-    classes = tuple(kind for photo, kind in pairs if photo.path in kept)
-    return replace(data, train=train, classes=classes)
-
-
 def parse_interpolation(text: str) -> float | None:
     """Parse `auto` or a share from 0 to 1; raises UsageError for anything else."""
     if text == "auto":
@@ -607,244 +545,3 @@ def parse_weights(text: str, datasets: int) -> list[float] | None:
             f"--weights takes a number above 0 for each of {datasets} datasets, not {text!r}."
         )
     return found
-
-
-def pair_source(
-    data: Sequence["TrainingData"], given: Mapping[str, Any], side: int
-) -> "PairSource":
-    """Make pairs of the photos of the datasets; side: of the encoder's input, in pixels."""
-    from api.cli.training_data import WEBDATASET
-    from retrieval.training.encoders.image_augmentation import RandomAugmentation
-    from retrieval.training.encoders.pairs import PhotoPairs, PhotoSet
-    from retrieval.training.encoders.text_augmentation import CaptionAugmentation
-    from retrieval.training.encoders.webdataset_pairs import WebDatasetPairs
-
-    operations = AUGMENTATIONS[given["augmentation"]]
-    image = None if operations is None else RandomAugmentation(side, operations=operations)
-    text = None
-    if given["word_dropout"] or given["join_captions"]:
-        text = CaptionAugmentation(given["word_dropout"], given["join_captions"])
-    if given["pairs_an_epoch"] is not None:
-        return WebDatasetPairs(
-            data[0].specification.removeprefix(WEBDATASET),
-            seed=given["seed"],
-            size=given["pairs_an_epoch"],
-            augment_image=image,
-            augment_text=text,
-        )
-    shares = given["weights"] or [None] * len(data)
-    return PhotoPairs(
-        [
-            PhotoSet(each.train, weight, each.classes)
-            for each, weight in zip(data, shares, strict=True)
-        ],
-        seed=given["seed"],
-        captions_a_photo=given["captions_a_photo"],
-        balance=given["balance"],
-        augment_image=image,
-        augment_text=text,
-        variants=_variants(given),
-    )
-
-
-def _variants(given: Mapping[str, Any]) -> int | None:
-    """Return the number of variants of each image: few where outputs of layers are kept of each."""
-    chosen: int | None = given["variants"]
-    if chosen is None and given["frozen_cache_gb"] and given["mode"] in {"linear", "partial"}:
-        return min(_KEPT_VARIANTS, int(given["epochs"]))
-    return chosen
-
-
-class Measurement:
-    """Datasets to measure encoders on, with the stages of the search engine."""
-
-    def __init__(
-        self,
-        data: Sequence["TrainingData"],
-        others: Sequence["RetrievalDataset"],
-        device: str,
-        cache: "EmbeddingCache",
-    ) -> None:
-        from api.cli.training_data import to_measure
-
-        self._datasets = {
-            f"{each.name} (validation)": to_measure(
-                each.validation, each.name, each.specification, each.languages
-            )
-            for each in data
-            if each.validation
-        }
-        self._datasets |= {f"{each.name} ({each.split or 'all'}, other)": each for each in others}
-        self._device = device
-        self._cache = cache
-
-    def run(self, name: str) -> "dict[str, dict[str, Measured]]":
-        """Measure an encoder: figures by dataset, and by direction and metric."""
-        from api.cli import console
-        from benchmarks.quality.results import record_of
-        from benchmarks.quality.retrieval import Setup, measure_quality
-        from retrieval.encoders.registry import load_encoder
-        from retrieval.training.encoders.model_card import Measured
-
-        encoder = load_encoder(name, self._device)
-        found = {}
-        for label, dataset in self._datasets.items():
-            with console.stage_progress() as progress:
-                result = measure_quality(
-                    dataset, encoder, Setup(), self._cache, on_progress=progress
-                )
-            record = record_of(result, tuple(METRICS))
-            found[label] = {
-                f"{DIRECTIONS[direction]} {METRICS[metric]}": Measured(**asdict(figure))
-                for direction, measured in record.directions.items()
-                for metric, figure in measured.metrics.items()
-            }
-        return found
-
-
-def write_card(
-    config: "EncoderTraining",
-    weights: str,
-    data: Sequence["TrainingData"],
-    result: "EncoderResult",
-    figures: Sequence["Comparison"],
-    seconds: float,
-) -> Path:
-    """Write the model card of a run into its output."""
-    from importlib.metadata import version
-
-    import torch
-
-    from benchmarks.speed.processes import peak_bytes
-    from retrieval.training.encoders.model_card import DataCard, ModelCard
-
-    memory = peak_bytes()
-    if config.device.startswith("cuda"):
-        memory = max(memory, torch.cuda.max_memory_allocated())
-    notes = [
-        f"{each.specification} has no split for validation: a tenth of its photos was drawn for it."
-        for each in data
-        if each.is_divided
-    ]
-    if result.damaged:
-        notes.append(result.damaged)
-    card = ModelCard(
-        encoder=f"{LOCAL_DIR}{result.encoder}",
-        base=config.encoder,
-        base_weights=weights,
-        command=shlex.join(["mmsearch", *sys.argv[1:]]),
-        data=[
-            DataCard(
-                each.name,
-                each.specification,
-                each.digest,
-                len(each.train),
-                sum(len(photo.captions) for photo in each.train),
-                len(each.validation),
-                each.languages,
-            )
-            for each in data
-        ],
-        settings=_settings_of_mode(json.loads(config.recipe())),
-        figures=figures,
-        shares={trial.share: trial.recalls.mean for trial in result.trials},
-        share=result.share,
-        epochs=len(result.epochs),
-        steps=result.steps,
-        trained=result.trained,
-        parameters=result.parameters,
-        seconds=seconds,
-        memory_bytes=memory,
-        device=config.device,
-        software={name: version(name) for name in ("torch", "open_clip_torch")},
-        notes=notes,
-    )
-    return card.write(config.output)
-
-
-def _settings_of_mode(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what was not set, and what is of other modes than the one of the run."""
-    return {
-        name: value
-        for name, value in settings.items()
-        if value not in (None, "") and settings["mode"] in _OF_MODES.get(name, (settings["mode"],))
-    }
-
-
-def _comparisons(
-    before: "Mapping[str, Mapping[str, Measured]]", after: "Mapping[str, Mapping[str, Measured]]"
-) -> "list[Comparison]":
-    from retrieval.training.encoders.model_card import Comparison
-
-    return [
-        Comparison(dataset, metric, figure, after[dataset][metric])
-        for dataset, figures in before.items()
-        for metric, figure in figures.items()
-    ]
-
-
-def _body(
-    result: "EncoderResult", figures: "Sequence[Comparison]", seconds: float
-) -> dict[str, Any]:
-    return {
-        "encoder": f"{LOCAL_DIR}{result.encoder}",
-        "output": str(result.encoder.parent),
-        "share": result.share,
-        "trials": [{"share": t.share, "mean_recall": t.recalls.mean} for t in result.trials],
-        "figures": [asdict(each) for each in figures],
-        "epochs": [asdict(each) for each in result.epochs],
-        "stopped_early": result.stopped_early,
-        "steps": result.steps,
-        "trained_parameters": result.trained,
-        "parameters": result.parameters,
-        "unreadable": result.damaged,
-        "seconds": round(seconds, 1),
-    }
-
-
-def report(body: Mapping[str, Any]) -> str:
-    """Tabulate what training changed."""
-    rows = body["figures"]
-    width = max(len(f"{row['dataset']}, {row['metric']}") for row in rows)
-    lines = []
-    for row in rows:
-        before, after = (100 * row[when]["value"] for when in ("before", "after"))
-        name = f"{row['dataset']}, {row['metric']}"
-        lines.append(f"{name:<{width}}  {before:5.1f} -> {after:5.1f}  ({after - before:+.1f})")
-    lines.append(f"Share of the new weights: {body['share']:g}")
-    if body["unreadable"]:
-        lines.append(body["unreadable"])
-    lines.append(f"Model card: {Path(body['output']) / 'README.md'}")
-    lines.append(f"Encoder: {body['encoder']}")
-    lines.append(f"Search with it: mmsearch index PICTURES --encoder {body['encoder']}")
-    return "\n".join(lines)
-
-
-def _of_data(data: "TrainingData") -> str:
-    captions = sum(len(photo.captions) for photo in data.train)
-    if not data.train:
-        return f"{data.name}: streamed; {len(data.validation):,} photos for validation"
-    told = (
-        f"{data.name}: {len(data.train):,} photos with {captions:,} captions to train on, "
-        f"{len(data.validation):,} photos for validation"
-    )
-    return f"{told} (drawn from all: there is no split for it)" if data.is_divided else told
-
-
-def _in_a_line(figures: "Mapping[str, Measured]") -> str:
-    return ", ".join(f"{name} {100 * figure.value:.1f}" for name, figure in figures.items())
-
-
-def _epoch_line(epoch: "EncoderEpoch") -> str:
-    mark = ", best so far" if epoch.best else ""
-    return (
-        f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {percentages(epoch.recalls)} "
-        f"({epoch.seconds:.0f} s){mark}"
-    )
-
-
-def percentages(recalls: "Recalls") -> str:
-    """Format recall@1, 5 and 10 of both directions in percent."""
-    to_image = "/".join(f"{100 * share:.1f}" for share in recalls.text_to_image)
-    to_text = "/".join(f"{100 * share:.1f}" for share in recalls.image_to_text)
-    return f"R@1/5/10 text to image {to_image}, image to text {to_text}"

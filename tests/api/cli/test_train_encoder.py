@@ -15,14 +15,10 @@ from api.cli.train_encoder import (
     parse_interpolation,
     parse_layers,
     parse_weights,
-    without_duplicates,
 )
-from api.cli.training_data import TrainingData
 from indexer.pipeline import index_sources
 from retrieval.encoders.registry import load_encoder
 from retrieval.library import create_library
-from retrieval.training.captions import CaptionedPhoto
-from retrieval.training.encoders.distributed import Processes
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -93,18 +89,6 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(here, table, tiny_chec
     assert process.returncode == 130, rest
     assert "--resume" in rest
     assert (here / "run" / "checkpoint.pt").exists()
-
-
-@pytest.mark.slow
-def test_duplicates_between_splits_are_left_out(here, photos, capsys):
-    """Of two photos to train on, one is on both sides."""
-    both, other = (CaptionedPhoto(photos[name], (name,)) for name in ("cat", "coffee"))
-    data = TrainingData("", "", (both, other), (both,), (), ("x", "y"), (), False, 0)
-    for choice, expected in (("ignore", data), ("warn", data)):
-        assert without_duplicates([data], choice, Processes()) == [expected]
-    assert "1 training photos" in capsys.readouterr().err
-    [kept] = without_duplicates([data], "leave-out", Processes())
-    assert (kept.train, kept.classes) == ((other,), ("y",))
 
 
 @pytest.mark.parametrize(
