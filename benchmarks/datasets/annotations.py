@@ -172,6 +172,7 @@ def in_split(row_split: str | None, chosen: str | None) -> bool:
 def only_language(wanted: str | None, there_is: str | None, where: Path) -> str | None:
     """Check the language of a format with one or no language; UsageError for any other."""
     if wanted is not None and wanted != there_is:
-        has = f"is in '{there_is}' only" if there_is else "does not name languages: leave it out"
-        raise UsageError(f"{where} has no language '{wanted}': it {has}.")
+        if there_is:
+            raise UsageError(f"{where} has no language '{wanted}': it is in '{there_is}' only.")
+        raise UsageError(f"{where} does not name languages; leave '{wanted}' out.")
     return there_is

@@ -236,7 +236,8 @@ class TrainingState(Generic[_Model, _Epoch]):
         norm = nn.utils.clip_grad_norm_(self.learned.parameters(), config.most_gradient)
         if not norm.isfinite():  # the weights would not be numbers any more, nor the checkpoint's
             raise UsageError(
-                f"The gradients are not finite in step {self.steps}. Choose a lower learning rate."
+                f"The gradients are not finite in step {self.steps}. Choose a lower learning rate, "
+                "and another output."
             )
         self.optimizer.step()
         if config.averaging:

@@ -563,7 +563,8 @@ class _Run:
         value = float(loss)
         if not math.isfinite(value):
             raise UsageError(
-                f"The loss is {value} in step {state.steps + 1}. Choose a lower learning rate."
+                f"The loss is {value} in step {state.steps + 1}. Choose a lower learning rate, and "
+                "another output."
             )
         processes.average_gradients(state.trained)
         return value
