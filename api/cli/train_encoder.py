@@ -36,6 +36,7 @@ from api.cli.training_report import (
     describe_data,
     epoch_line,
     in_a_line,
+    most_memory,
     report,
     result_body,
     write_card,
@@ -414,9 +415,9 @@ def train(given: Mapping[str, Any], processes: "Processes") -> dict[str, Any]:
     body: dict[str, Any] = {}
     if processes.is_first:
         figures = comparisons(before, measured.run(f"{LOCAL_DIR}{result.encoder}"))
-        seconds = time.monotonic() - began
-        write_card(config, dual.checksum, data, result, figures, seconds)
-        body = result_body(result, figures, seconds)
+        seconds, memory = time.monotonic() - began, most_memory(config.device)
+        write_card(config, dual.checksum, data, result, figures, seconds, memory)
+        body = result_body(result, figures, seconds, memory)
         write_atomically(config.output / RESULT_NAME, (json.dumps(body, indent=2) + "\n").encode())
     processes.wait()
     return body

@@ -83,6 +83,18 @@ class Measurement:
         return found
 
 
+def most_memory(device: str) -> int:
+    """Return the most bytes of memory that this process held: on a GPU there, else resident."""
+    import torch
+
+    from benchmarks.speed.processes import peak_bytes
+
+    memory = peak_bytes()
+    if device.startswith("cuda"):
+        memory = max(memory, torch.cuda.max_memory_allocated())
+    return memory
+
+
 def write_card(
     config: "EncoderTraining",
     weights: str,
@@ -90,18 +102,13 @@ def write_card(
     result: "EncoderResult",
     figures: Sequence["Comparison"],
     seconds: float,
+    memory: int,
 ) -> Path:
-    """Write the model card of a run into its output."""
+    """Write the model card of a run into its output; memory: the most that it held, in bytes."""
     from importlib.metadata import version
 
-    import torch
-
-    from benchmarks.speed.processes import peak_bytes
     from retrieval.training.encoders.model_card import DataCard, ModelCard
 
-    memory = peak_bytes()
-    if config.device.startswith("cuda"):
-        memory = max(memory, torch.cuda.max_memory_allocated())
     notes = [
         f"{each.specification} has no split for validation: a tenth of its photos was drawn for it."
         for each in data
@@ -166,7 +173,7 @@ def comparisons(
 
 
 def result_body(
-    result: "EncoderResult", figures: "Sequence[Comparison]", seconds: float
+    result: "EncoderResult", figures: "Sequence[Comparison]", seconds: float, memory: int
 ) -> dict[str, Any]:
     """Make what `--json` prints of a run."""
     return {
@@ -182,6 +189,7 @@ def result_body(
         "parameters": result.parameters,
         "unreadable": result.damaged,
         "seconds": round(seconds, 1),
+        "memory_bytes": memory,
     }
 
 
