@@ -200,8 +200,11 @@ def test_what_is_said_follows_the_player_and_leads_to_each_moment(browser, addre
         expect(rows.last).to_have_attribute("aria-current", "true")
         expect(rows.first).not_to_have_attribute("aria-current", "true")
         page.keyboard.press("k")
-        captions = "() => document.querySelector('dialog video').textTracks[0].activeCues[0].text"
-        assert page.evaluate(captions) == SAID[2]
+        page.wait_for_function(
+            "said => document.querySelector('dialog video').textTracks[0].activeCues[0]?.text"
+            " === said",
+            arg=SAID[2],
+        )
         assert Axe().run(page).violations_count == 0
 
 
