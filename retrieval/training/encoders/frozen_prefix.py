@@ -280,7 +280,8 @@ class FrozenPrefix(nn.Module):
     def __init__(self, tuned: Tuned, pixels: Tensor, token_ids: Tensor) -> None:
         super().__init__()
         self.model = tuned.model
-        if isinstance(text := getattr(self.model, "text", None), TextTower):
+        text = getattr(self.model, "text", None)
+        if isinstance(text, TextTower) and tuned.frozen[1]:
             text.trims = False  # states of all texts are to be alike in shape
         self._input_shape = pixels.shape[1:]
         encoders = (

@@ -9,10 +9,11 @@ from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.training.captions import CaptionedPhoto
 from retrieval.training.encoders.frozen_states import frozen_states
 from retrieval.training.encoders.image_augmentation import RandomAugmentation
-from retrieval.training.encoders.models import load_trainable
+from retrieval.training.encoders.models import DualModel, load_trainable
 from retrieval.training.encoders.pairs import PhotoPairs, PhotoSet
 from retrieval.training.encoders.tuning import tune
 from tests.retrieval.training.encoders.tiny_runs import coloured_photos
+from tests.tiny_dual_encoders import CONTEXT, PAD, tiny_dual_encoder
 
 
 @pytest.fixture
@@ -54,6 +55,32 @@ def test_states_of_a_pair_give_the_vectors_of_its_image_and_caption(opened):
                     found, dual.model.encode_text(ids, normalize=True), atol=5e-3, rtol=0
                 )
     assert seen == {(number, variant) for number in range(5) for variant in (0, 1)}
+
+
+def test_padding_behind_the_longest_caption_is_not_computed(tmp_path):
+    model = tiny_dual_encoder("bert", tmp_path).eval()
+
+    def tokenize(texts):
+        ids = torch.full((len(texts), CONTEXT), PAD)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = torch.tensor([ord(letter) % 64 + 1 for letter in text])
+        return ids
+
+    photos = [
+        CaptionedPhoto(photo.path, (text,))
+        for photo, text in zip(coloured_photos(tmp_path), ("a", "longer", "some"), strict=False)
+    ]
+    side = (3, 32, 32)
+    dual = DualModel(model, lambda _: torch.rand(side), tokenize, "tiny", "", {})
+    tuned = tune(model, "partial", learning_rate=1e-3, layers=(1, 1))
+    source = PhotoPairs([PhotoSet(photos)])
+    states = frozen_states(tuned, dual, source, cache=tmp_path, most_bytes=10**9)
+    assert states.texts.token_ids.shape == (3, len("longer"))
+    with torch.no_grad():
+        for text in ("a", "longer"):
+            found = states.prefix.encode_text(states.captions([text]), normalize=True)
+            whole = model.encode_text(tokenize([text]), normalize=True)
+            torch.testing.assert_close(found, whole, atol=5e-3, rtol=0)
 
 
 def test_pairs_that_are_new_each_epoch_are_refused(opened):
