@@ -424,6 +424,18 @@ class CaptionStates:
         return ids, F.pad(states, (0, 0, 0, ids.shape[1] - states.shape[1]))
 
 
+def without_padding(model: nn.Module, token_ids: Tensor) -> Tensor:
+    """Leave out the padding behind the longest of n texts, (n, t), where the tower masks it.
+
+    Towers of `transformers` do; their layers take most of their time for it otherwise.
+    """
+    config = getattr(getattr(model, "text", None), "config", None)
+    if config is None:
+        return token_ids
+    used = (token_ids != config.pad_token_id).any(0).nonzero()
+    return token_ids[:, : int(used.max()) + 1 if len(used) else 1].contiguous()
+
+
 def photo_bytes(prefix: FrozenPrefix, photos: int, variants: int) -> int:
     """Compute the size on disk of what `photo_states` keeps."""
     shape = _shape_of(prefix.image_shape, "image")
@@ -519,11 +531,12 @@ def caption_states(
         values = folder.open("states.f16", (int(offsets[-1]), shape[1]))
     device = next(prefix.parameters()).device
     for rows in folder.missing(len(token_ids), TEXT_BATCH, "frozen layers: captions", on_progress):
-        _, states = prefix.text_states(token_ids[rows].to(device))
+        ids = without_padding(prefix.model, token_ids[rows])
+        _, states = prefix.text_states(ids.to(device))
         if offsets is None:
             values[rows] = _float16(states)
         else:
-            mask = torch.from_numpy(np.arange(shape[0]) < lengths[rows, None])
+            mask = torch.from_numpy(np.arange(states.shape[1]) < lengths[rows, None])
             values[offsets[rows.start] : offsets[rows.stop]] = _float16(states.cpu()[mask])
     return CaptionStates(token_ids, values, offsets)
 

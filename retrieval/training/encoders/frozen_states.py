@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrieval.errors import UnreadableFileError, UsageError
 from retrieval.training.encoders.frozen_prefix import (
@@ -16,6 +16,7 @@ from retrieval.training.encoders.frozen_prefix import (
     PhotoStates,
     caption_states,
     photo_states,
+    without_padding,
 )
 from retrieval.training.encoders.gradient_cache import Inputs
 from retrieval.training.encoders.models import DualModel
@@ -89,7 +90,7 @@ def frozen_states(
     if variants is None:
         raise UsageError("These pairs are new ones in each epoch.")
     captions = list(dict.fromkeys(text for photo in source.photos for text in photo.captions))
-    ids = _without_padding(tuned.model, dual.tokenize(captions))
+    ids = without_padding(tuned.model, dual.tokenize(captions))
     device = next(tuned.model.parameters()).device
     tried = torch.rand(2, 3, *dual.input_shape, generator=torch.Generator().manual_seed(0))
     prefix = FrozenPrefix(tuned, tried.to(device), ids[[0, -1]].to(device))
@@ -117,15 +118,3 @@ def frozen_states(
         )
     rows = {text: row for row, text in enumerate(captions)}
     return FrozenStates(prefix, dual, images, texts, rows)
-
-
-def _without_padding(model: nn.Module, token_ids: Tensor) -> Tensor:
-    """Leave out the padding behind the longest of n texts, (n, t), where the tower masks it.
-
-    Towers of `transformers` do; their layers take most of their time for it otherwise.
-    """
-    config = getattr(getattr(model, "text", None), "config", None)
-    if config is None:
-        return token_ids
-    used = (token_ids != config.pad_token_id).any(0).nonzero()
-    return token_ids[:, : int(used.max()) + 1 if len(used) else 1].contiguous()
