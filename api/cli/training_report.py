@@ -225,13 +225,13 @@ def describe_data(data: "TrainingData") -> str:
 
 def in_a_line(figures: "Mapping[str, Measured]") -> str:
     """Format figures of one dataset, as `percentages` does those of an epoch."""
-    found = []
-    for direction in DIRECTIONS.values():
-        values = [figures.get(f"{direction} {metric}") for metric in METRICS.values()]
-        if None not in values:
-            shares = "/".join(f"{100 * each.value:.1f}" for each in values if each)
-            found.append(f"{direction} {shares}")
-    return f"R@1/5/10 {', '.join(found)}"
+    from retrieval.training.validation import Recalls
+
+    to_image, to_text = (
+        tuple(figures[f"{direction} {metric}"].value for metric in METRICS.values())
+        for direction in DIRECTIONS.values()
+    )
+    return percentages(Recalls.from_json({"text_to_image": to_image, "image_to_text": to_text}))
 
 
 def epoch_line(epoch: "EncoderEpoch") -> str:

@@ -125,9 +125,14 @@ class TextTower(HFTextEncoder):  # type: ignore[misc]
     def forward(self, ids: Tensor) -> Tensor:
         """Project (n, t) token ids to (n, d), not normalised."""
         if self.trims and not torch.onnx.is_in_onnx_export():
-            places = (ids != self.config.pad_token_id).any(0).nonzero()
-            ids = ids[:, : int(places.max()) + 1 if len(places) else 1]
+            ids = without_padding(ids, self.config.pad_token_id)
         return text_outputs(self, ids)[0]
+
+
+def without_padding(ids: Tensor, pad: int) -> Tensor:
+    """Leave out the padding behind the longest of n texts, (n, t) token ids."""
+    places = (ids != pad).any(0).nonzero()
+    return ids[:, : int(places.max()) + 1 if len(places) else 1]
 
 
 def text_outputs(tower: Any, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retrieval.encoders.assembled import TextTower
+from retrieval.encoders.assembled import TextTower, without_padding
 from retrieval.errors import UsageError
 from retrieval.training.encoders.gradient_cache import Inputs
 from retrieval.training.encoders.layers import Layer, Tower, parameter_of
@@ -424,16 +424,13 @@ class CaptionStates:
         return ids, F.pad(states, (0, 0, 0, ids.shape[1] - states.shape[1]))
 
 
-def without_padding(model: nn.Module, token_ids: Tensor) -> Tensor:
-    """Leave out the padding behind the longest of n texts, (n, t), where the tower masks it.
+def trimmed(model: nn.Module, token_ids: Tensor) -> Tensor:
+    """Leave padding out, (n, t), where the text tower masks it, as those of `transformers` do.
 
-    Towers of `transformers` do; their layers take most of their time for it otherwise.
+    Their layers take most of their time for it otherwise.
     """
     config = getattr(getattr(model, "text", None), "config", None)
-    if config is None:
-        return token_ids
-    used = (token_ids != config.pad_token_id).any(0).nonzero()
-    return token_ids[:, : int(used.max()) + 1 if len(used) else 1].contiguous()
+    return token_ids if config is None else without_padding(token_ids, config.pad_token_id)
 
 
 def photo_bytes(prefix: FrozenPrefix, photos: int, variants: int) -> int:
@@ -531,7 +528,7 @@ def caption_states(
         values = folder.open("states.f16", (int(offsets[-1]), shape[1]))
     device = next(prefix.parameters()).device
     for rows in folder.missing(len(token_ids), TEXT_BATCH, "frozen layers: captions", on_progress):
-        ids = without_padding(prefix.model, token_ids[rows])
+        ids = trimmed(prefix.model, token_ids[rows])
         _, states = prefix.text_states(ids.to(device))
         if offsets is None:
             values[rows] = _float16(states)

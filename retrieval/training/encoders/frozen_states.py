@@ -16,7 +16,7 @@ from retrieval.training.encoders.frozen_prefix import (
     PhotoStates,
     caption_states,
     photo_states,
-    without_padding,
+    trimmed,
 )
 from retrieval.training.encoders.gradient_cache import Inputs
 from retrieval.training.encoders.models import DualModel
@@ -90,7 +90,7 @@ def frozen_states(
     if variants is None:
         raise UsageError("These pairs are new ones in each epoch.")
     captions = list(dict.fromkeys(text for photo in source.photos for text in photo.captions))
-    ids = without_padding(tuned.model, dual.tokenize(captions))
+    ids = trimmed(tuned.model, dual.tokenize(captions))
     device = next(tuned.model.parameters()).device
     tried = torch.rand(2, 3, *dual.input_shape, generator=torch.Generator().manual_seed(0))
     prefix = FrozenPrefix(tuned, tried.to(device), ids[[0, -1]].to(device))

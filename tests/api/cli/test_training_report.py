@@ -20,7 +20,10 @@ def measured(**values):
 
 def test_figures_of_a_dataset_stand_in_one_line():
     figures = measured(text_to_image_R1=0.1, text_to_image_R5=0.25, text_to_image_R10=1.0)
-    assert in_a_line(figures) == "R@1/5/10 text to image 10.0/25.0/100.0"
+    figures |= measured(image_to_text_R1=0.2, image_to_text_R5=0.3, image_to_text_R10=0.4)
+    assert in_a_line(figures) == (
+        "R@1/5/10 text to image 10.0/25.0/100.0, image to text 20.0/30.0/40.0"
+    )
 
 
 def test_an_epoch_stands_in_one_line():
